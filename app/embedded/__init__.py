@@ -1,0 +1,1 @@
+"""Embedded: what lets the server run with no account, no key and no network."""

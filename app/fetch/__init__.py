@@ -1,0 +1,1 @@
+"""Fetch: the conversation with its newest history, the project context, the prompt."""

@@ -1,0 +1,1 @@
+"""Generate: the model call and its deadlines."""

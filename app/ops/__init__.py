@@ -1,0 +1,1 @@
+"""Ops: what the people who run the server look at."""

@@ -1,0 +1,1 @@
+"""Receive: routes, payload parsing and identity."""

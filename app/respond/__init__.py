@@ -1,0 +1,1 @@
+"""Respond: bodies and headers, built from values; nothing here waits."""

@@ -1,0 +1,1 @@
+"""Save: the question while the model works, the answer after."""

@@ -1,0 +1,1 @@
+"""Telemetry: names, the stage clock, spans, metrics, logs. Imports nothing of app/."""
