@@ -5,11 +5,14 @@ through it. Here the app runs as a task of a nursery that its owner waits for; t
 channel without a buffer, so a reader that stops makes the app wait; and closing the response cancels the app.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import httpx
 import trio
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -54,6 +57,7 @@ class _Call:
         self._scope = trio.CancelScope()
         self._sender, self.chunks = trio.open_memory_channel[Message](0)
         self._upload: AsyncIterator[bytes] | None = None
+        self._uploaded = False
 
     def cancel(self) -> None:
         """Stop the app at its next checkpoint."""
@@ -67,6 +71,8 @@ class _Call:
                 await self._app(self._asgi_scope(), self._receive, self._send)
             except trio.BrokenResourceError:
                 pass  # the caller has closed the response
+            except Exception:  # this connection's guard: a failing app must not end the server around it
+                log.exception("embedded.failed", extra={"path": self._request.url.path})
 
     def _asgi_scope(self) -> Message:
         url = self._request.url
@@ -86,12 +92,15 @@ class _Call:
         }
 
     async def _receive(self) -> Message:
+        if self._uploaded:
+            await trio.sleep_forever()  # a caller that leaves cancels this task; there is no disconnect message
         if self._upload is None:
             assert isinstance(self._request.stream, httpx.AsyncByteStream)
             self._upload = self._request.stream.__aiter__()
         try:
             return {"type": "http.request", "body": await anext(self._upload), "more_body": True}
         except StopAsyncIteration:
+            self._uploaded = True
             return {"type": "http.request", "body": b"", "more_body": False}
 
     async def _send(self, message: Message) -> None:
