@@ -1,0 +1,57 @@
+"""`python -m app serve | hash-user ID`: read the settings, bootstrap, serve; nothing else."""
+
+import argparse
+import os
+import sys
+
+import trio
+
+from app.errors import StartError
+from app.settings import load_settings
+from telemetry.logs import log_to
+from telemetry.turn_trace import user_hash
+
+CANNOT_START = 2
+
+
+def main() -> int:
+    """Run the command of the command line and return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m app", description="nursery-chat")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
+    hash_user = commands.add_parser("hash-user", help="print the hash under which telemetry knows a user")
+    hash_user.add_argument("id")
+    arguments = parser.parse_args()
+    try:
+        return _hash_user(arguments.id) if arguments.command == "hash-user" else _serve()
+    except* StartError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        _say(f"nursery-chat cannot start: {error}", sys.stderr.fileno())
+    return CANNOT_START
+
+
+def _serve() -> int:
+    settings = load_settings()
+    log_to(level=settings.log_level)
+    from app import bootstrap  # only now: a wrong setting is told before half a second of imports
+
+    trio.run(bootstrap.run, settings, _say)
+    return 0
+
+
+def _hash_user(user_id: str) -> int:
+    key = load_settings().telemetry_hash_key
+    if key is None:
+        raise StartError("TELEMETRY_HASH_KEY is not set, so every process hashes with a key of its own")
+    _say(user_hash(key.get_secret_value().encode()[:64], user_id))
+    return 0
+
+
+def _say(text: str, fd: int = 1) -> None:
+    os.write(fd, f"{text}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The gate: at most so many model calls at once, and a bounded wait for a place among them.
+
+A slot is held while the model is asked, never during a fetch or a save. It is a `trio.CapacityLimiter`: whoever leaves
+the `async with`, by an answer, a fault or a cancellation, has given the slot back.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from app.deadlines import stage_deadline
+from app.errors import OverloadFault, StageTimeout
+from telemetry import names
+from telemetry.turn_trace import TurnTrace
+
+
+@dataclass(frozen=True, slots=True)
+class GateStatistics:
+    """`total` slots, `borrowed` by calls now, `waiting` turns."""
+
+    total: float
+    borrowed: int
+    waiting: int
+
+
+class Gate:
+    """The limiter in front of the model.
+
+    Args:
+        slots: model calls at once.
+        queue_timeout_s: seconds a turn waits for a slot before it is refused.
+    """
+
+    def __init__(self, slots: int, queue_timeout_s: float) -> None:
+        self._limiter = trio.CapacityLimiter(slots)
+        self._queue_timeout_s = queue_timeout_s
+        self._mean_hold_s = 1.0
+
+    def statistics(self) -> GateStatistics:
+        """Return the gate's state now; safe to call from any thread."""
+        state = self._limiter.statistics()
+        return GateStatistics(state.total_tokens, state.borrowed_tokens, state.tasks_waiting)
+
+    @asynccontextmanager
+    async def slot(self, trace: TurnTrace) -> AsyncIterator[None]:
+        """Hold a slot while inside; wait for it first, as stage `llm.queue`.
+
+        Raises:
+            OverloadFault: `overloaded`, with `Retry-After`: no slot came free in time.
+        """
+        async with AsyncExitStack() as held:
+            await self._wait(trace, held)
+            start = trio.current_time()
+            try:
+                yield
+            finally:
+                self._mean_hold_s += 0.1 * (trio.current_time() - start - self._mean_hold_s)
+
+    async def _wait(self, trace: TurnTrace, held: AsyncExitStack) -> None:
+        state, how = self.statistics(), "abandoned"
+        queue = trace.stage(names.LLM_QUEUE, {names.LIMITER_TOTAL: state.total, names.LIMITER_WAITING: state.waiting})
+        try:
+            with queue, stage_deadline(names.LLM_QUEUE, self._queue_timeout_s):
+                await held.enter_async_context(self._limiter)
+                how = "admitted"
+        except StageTimeout as exc:
+            how = "shed"
+            raise self._refusal() from exc
+        finally:
+            labels = {names.OUTCOME: how}
+            wait_s = trace.clock.seconds(names.LLM_QUEUE)
+            trace.instruments.limiter_wait.record(wait_s, labels, context=trace.context)
+
+    def _refusal(self) -> OverloadFault:
+        state = self.statistics()
+        wait_s = max(1.0, state.waiting * self._mean_hold_s / state.total)
+        return OverloadFault("overloaded", "no slot in time", stage=names.LLM_QUEUE, retry_after_s=wait_s)

@@ -1,0 +1,217 @@
+"""The model over OpenAI's chat completions API, always streamed: the only file that knows that wire.
+
+Sources: OpenAI's API reference (chat completions, streaming, errors, rate limits). Other servers leave things out, so
+everything but the text is optional. Faults are decided by `error.code` first and by the status after it; the text of an
+error, which may quote the prompt, goes nowhere.
+"""
+
+import email.utils
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from app.clients.ports import ModelEnd, ModelRequest, OnText
+from app.clients.sse_decode import SseDecoder, SseError
+from app.errors import CallerFault, Fault, ModelFault
+from app.turn import TokenUsage
+
+MAX_ERROR_BYTES = 64 * 1024
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
+_PROMPT_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_NEVER = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+    }
+)
+_BUSY_CODES = frozenset({"rate_limit_exceeded", "slow_down", "server_is_overloaded"})
+_BUSY_STATUSES = frozenset({429, 503, 529})
+_BRIEF_STATUSES = frozenset({408, 409, 500, 502, 504})
+
+
+class OpenAIModel:
+    """`ChatModel` over httpx.
+
+    Args:
+        client: has no base URL, headers or timeouts of its own; the stages' deadlines end slow calls.
+        base_url: of the API, with its version: `https://api.openai.com/v1`.
+        key: the API key; empty when the server wants none.
+        name: the model to ask for.
+        provider: who runs it, in the words of the GenAI conventions; the host's name, when not given.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, base_url: str, key: str, name: str, provider: str = "") -> None:
+        url = httpx.URL(base_url)
+        self.name = name
+        self.host = (url.host, url.port or (443 if url.scheme == "https" else 80))
+        self.provider = provider or url.host
+        self._client = client
+        self._url = base_url.rstrip("/") + "/chat/completions"
+        self._headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+
+    async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
+        """Ask once, pass each piece of text on, and return how the answer ended."""
+        try:
+            async with self._client.stream(
+                "POST", self._url, headers=self._headers, content=_body(request)
+            ) as response:
+                if response.status_code != 200:
+                    raise _refusal(response, await _error_body(response))
+                return await _follow(response, on_text)
+        except httpx.HTTPError as exc:
+            name = type(exc).__name__
+            raise ModelFault("model_error", name, error_type=name) from exc
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has been learnt from the chunks so far."""
+
+    finish_reason: str | None = None
+    model: str | None = None
+    response_id: str | None = None
+    usage: TokenUsage | None = None
+
+    def take(self, chunk: Mapping[str, Any]) -> str:
+        """Learn from a chunk and return its text."""
+        if "error" in chunk:
+            raise _error_chunk(chunk["error"])
+        self.model = chunk.get("model") or self.model
+        self.response_id = chunk.get("id") or self.response_id
+        self.usage = _usage(chunk.get("usage")) or self.usage
+        choices = chunk.get("choices") or []
+        if not choices:
+            return ""
+        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        content = (choices[0].get("delta") or {}).get("content") or ""
+        if not isinstance(content, str):
+            raise TypeError("content")
+        return content
+
+
+async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
+    decoder, answer, done = SseDecoder(), _Answer(), False
+    async for piece in response.aiter_bytes():
+        for data in _events(decoder, piece):
+            if data == "[DONE]":
+                done = True
+            elif not done:
+                await on_text(_text(answer, data))
+        if done:
+            break
+    if not done and answer.finish_reason is None:
+        raise ModelFault("model_error", "the answer was cut off", error_type="truncated")
+    return ModelEnd(
+        finish_reason=answer.finish_reason or "stop",
+        model=answer.model,
+        response_id=answer.response_id,
+        request_id=response.headers.get("x-request-id"),
+        usage=answer.usage,
+    )
+
+
+def _events(decoder: SseDecoder, piece: bytes) -> list[str]:
+    try:
+        return decoder.feed(piece)
+    except SseError as exc:
+        raise ModelFault("model_error", str(exc), error_type="bad_stream") from exc
+
+
+def _text(answer: _Answer, data: str) -> str:
+    try:
+        return answer.take(json.loads(data))
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as exc:
+        raise ModelFault("model_error", "a chunk is not what the API promises", error_type="bad_stream") from exc
+
+
+def _body(request: ModelRequest) -> bytes:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "max_tokens": request.max_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _usage(value: Any) -> TokenUsage | None:
+    """Return the usage, or None when the server sent none, or none that makes sense."""
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
+    if not isinstance(prompt, int) or not isinstance(completion, int):
+        return None
+    details = value.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return TokenUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        cached_tokens=cached if isinstance(cached, int) else None,
+    )
+
+
+async def _error_body(response: httpx.Response) -> Any:
+    """Return the error object of a refusal, or None; at most `MAX_ERROR_BYTES` are read."""
+    body = b""
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > MAX_ERROR_BYTES:
+            return None
+    with suppress(ValueError, AttributeError, RecursionError):
+        return json.loads(body).get("error")
+    return None  # a gateway's page
+
+
+def _refusal(response: httpx.Response, error: Any) -> Fault:
+    code = _code(error)
+    return _fault(response.status_code, code, named_wait(response.headers, datetime.now(UTC)))
+
+
+def _error_chunk(error: Any) -> Fault:
+    return _fault(200, _code(error), None)
+
+
+def _code(error: Any) -> str:
+    """Return the error's code, or its type, when it looks like one: what telemetry may count must be bounded."""
+    for key in ("code", "type"):
+        value = error.get(key) if isinstance(error, dict) else None
+        if isinstance(value, str) and _CODE.fullmatch(value):
+            return value
+    return ""
+
+
+def _fault(status: int, code: str, wait_s: float | None) -> Fault:
+    error_type = code or f"http_{status}"
+    if code in _PROMPT_TOO_LONG:
+        return CallerFault("message_too_long", "the prompt does not fit the model", error_type=error_type)
+    if code in _NEVER:
+        return ModelFault("model_error", code, retryable=False, error_type=error_type)
+    if code in _BUSY_CODES or status in _BUSY_STATUSES:
+        return ModelFault("model_busy", error_type, retry_after_s=wait_s or 1.0, error_type=error_type)
+    return ModelFault("model_error", error_type, retryable=status in {200} | _BRIEF_STATUSES, error_type=error_type)
+
+
+def named_wait(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Return the seconds that a refusal asks to wait: `retry-after-ms`, else `retry-after` as seconds or HTTP date."""
+    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            wait = float(headers[header]) * unit
+            return wait if 0 <= wait < float("inf") else None
+    with suppress(KeyError, ValueError, TypeError):
+        return max(0.0, (email.utils.parsedate_to_datetime(headers["retry-after"]) - now).total_seconds())
+    return None

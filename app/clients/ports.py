@@ -1,0 +1,103 @@
+"""What the stages ask of the database and of the model. The clients beside this file speak the wire."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from app.turn import Conversation, Project, PromptMessage, Sender, TokenUsage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """A row of `chat_logs` to be written; `(turn_id, sender)` is its key, so writing it again changes nothing."""
+
+    turn_id: uuid.UUID
+    sender: Sender
+    user_id: str
+    page: str
+    conversation_id: uuid.UUID
+    message: str
+    context_data: Mapping[str, Any]
+    created_at: datetime
+
+
+class Database(Protocol):
+    """The tables of a chat. Every call filters by user, so another user's row is as absent as an unknown one.
+
+    Every method raises `DatabaseFault` when the database is down, slow to refuse, or refuses us.
+    """
+
+    async def user_exists(self, user_id: str) -> bool:
+        """Return whether there is such a user."""
+
+    async def ensure_user(self, user_id: str) -> None:
+        """Make the user, unless there is one."""
+
+    async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
+        """Return the user's conversation with its `newest` messages, oldest first; None when they have none such."""
+
+    async def conversation_for_page(self, user_id: str, page_id: str, newest: int) -> Conversation | None:
+        """Return the user's conversation for a page with its `newest` messages, oldest first, or None."""
+
+    async def project(self, user_id: str, project_id: str) -> Project | None:
+        """Return the user's project, or None."""
+
+    async def project_of_memo(self, user_id: str, memo_id: str) -> Project | None:
+        """Return the project to which the user's memo belongs, or None."""
+
+    async def latest_project(self, user_id: str) -> Project | None:
+        """Return the user's project that was changed last, or None."""
+
+    async def ensure_conversation(
+        self, user_id: str, page_id: str, conversation_id: uuid.UUID, title: str
+    ) -> uuid.UUID:
+        """Make the user's conversation for a page, unless there is one, and return the id of whichever stands."""
+
+    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+        """Write the rows in one transaction; a row whose key is there already stays as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One question to the model."""
+
+    messages: tuple[PromptMessage, ...]
+    model: str
+    max_tokens: int
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEnd:
+    """How the model ended its answer. Everything but the reason is optional on the wire."""
+
+    finish_reason: str
+    model: str | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+    usage: TokenUsage | None = None
+
+
+OnText = Callable[[str], Awaitable[None]]
+"""Called with each piece of the answer as it comes; a piece may be empty, which is a sign of life."""
+
+
+class ChatModel(Protocol):
+    """A model that answers piece by piece."""
+
+    name: str
+    """The model that is asked for."""
+    host: tuple[str, int]
+    """Where it is asked: server address and port, for telemetry."""
+    provider: str
+    """Who runs it, in the words of the GenAI conventions."""
+
+    async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
+        """Ask, pass each piece on, and return how it ended.
+
+        Raises:
+            ModelFault: unreachable, busy, or answered wrongly.
+            CallerFault: the prompt is longer than the model can take.
+        """

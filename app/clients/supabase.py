@@ -1,0 +1,226 @@
+"""The database over PostgREST's HTTP dialect: the only file that knows it. The embedded one gets the same requests.
+
+Sources: the PostgREST 12 reference (tables and views, resource embedding, preferences, errors) and captured traffic of
+the official clients. Answers are judged by `code`, never by the text of a message, and that text, which may quote what
+a student wrote, goes nowhere.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from app.clients.ports import LogRow
+from app.errors import DatabaseFault
+from app.turn import Conversation, Project, StoredMessage
+
+USER_AGENT = "nursery-chat/0.1"
+"""Our own: Supabase refuses a secret key that comes with a browser's."""
+_MESSAGE_COLUMNS = "id,sender,message,created_at,context_data,turn_id"
+_PROJECT_COLUMNS = "id,theme,question,hypothesis"
+_KNOWN_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{2,4}")
+_NOT_OF_THE_TYPE = frozenset({"22P02", "22003"})  # not a value of the column's type, or out of its range
+_DUPLICATE = "23505"
+_JSON = {"content-type": "application/json"}
+
+
+class SupabaseDatabase:
+    """`Database` over httpx.
+
+    Args:
+        client: has no base URL, headers or timeouts of its own; the stages' deadlines end slow calls.
+        url: the project's URL, without a path.
+        key: a legacy key (a JWT, sent as a bearer token too) or a new one (`sb_secret_...`, sent as `apikey` only).
+    """
+
+    def __init__(self, client: httpx.AsyncClient, url: str, key: str) -> None:
+        self._client = client
+        self._root = url.rstrip("/") + "/rest/v1/"
+        self._headers = {"apikey": key, "user-agent": USER_AGENT}
+        if key.count(".") == 2:
+            self._headers["authorization"] = f"Bearer {key}"
+
+    async def user_exists(self, user_id: str) -> bool:
+        """Return whether there is such a user; an id that the column's type cannot hold is nobody's."""
+        return bool(await self._select_if_typed("users", {"select": "id", "id": f"eq.{user_id}", "limit": "1"}))
+
+    async def ensure_user(self, user_id: str) -> None:
+        """Make the user, unless there is one."""
+        await self._insert("users", [{"id": user_id, "username": user_id}], on_conflict="id")
+
+    async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
+        """Return the user's conversation with its newest messages, in one request."""
+        return await self._conversation({"id": f"eq.{conversation_id}", "is_active": "is.true"}, user_id, newest)
+
+    async def conversation_for_page(self, user_id: str, page_id: str, newest: int) -> Conversation | None:
+        """Return the user's conversation for a page with its newest messages, in one request."""
+        return await self._conversation({"page_id": f"eq.{page_id}"}, user_id, newest)
+
+    async def _conversation(self, where: Mapping[str, str], user_id: str, newest: int) -> Conversation | None:
+        rows = await self._select(
+            "chat_conversations",
+            {
+                "select": f"id,title,chat_logs({_MESSAGE_COLUMNS})",
+                "user_id": f"eq.{user_id}",
+                **where,
+                "chat_logs.order": "created_at.desc,id.desc",
+                "chat_logs.limit": str(newest),
+                "limit": "1",
+            },
+        )
+        if not rows:
+            return None
+        with _promised():
+            messages = tuple(_message(row) for row in reversed(rows[0]["chat_logs"]))
+            return Conversation(id=uuid.UUID(rows[0]["id"]), messages=messages)
+
+    async def project(self, user_id: str, project_id: str) -> Project | None:
+        """Return the user's project, or None."""
+        return await self._project(user_id, {"id": f"eq.{project_id}"})
+
+    async def project_of_memo(self, user_id: str, memo_id: str) -> Project | None:
+        """Return the project of the user's memo, joined by the database, or None."""
+        where = {"memos.id": f"eq.{memo_id}", "memos.user_id": f"eq.{user_id}"}
+        return await self._project(user_id, where, f"{_PROJECT_COLUMNS},memos!inner(id)")
+
+    async def latest_project(self, user_id: str) -> Project | None:
+        """Return the user's project that was changed last, or None."""
+        return await self._project(user_id, {"order": "updated_at.desc.nullslast,id.desc"})
+
+    async def _project(self, user_id: str, where: Mapping[str, str], columns: str = _PROJECT_COLUMNS) -> Project | None:
+        query = {"select": columns, "user_id": f"eq.{user_id}", **where, "limit": "1"}
+        rows = await self._select_if_typed("projects", query)
+        if not rows:
+            return None
+        with _promised():
+            texts = {name: rows[0][name] or "" for name in ("theme", "question", "hypothesis")}
+            return Project(id=rows[0]["id"], **texts)
+
+    async def ensure_conversation(
+        self, user_id: str, page_id: str, conversation_id: uuid.UUID, title: str
+    ) -> uuid.UUID:
+        """Insert the conversation; when another request was first, return the one it made.
+
+        A conversation that was deleted keeps its id but not its page, so a derived id can be taken: a random one is.
+        """
+        row = {"id": str(conversation_id), "user_id": user_id, "page_id": page_id, "title": title}
+        try:
+            made = await self._insert("chat_conversations", [row], on_conflict="user_id,page_id", returning="id")
+        except DatabaseFault as fault:
+            if fault.error_type != _DUPLICATE:
+                raise
+            row["id"] = str(uuid.uuid4())
+            made = await self._insert("chat_conversations", [row], on_conflict="user_id,page_id", returning="id")
+        if made:
+            with _promised():
+                return uuid.UUID(made[0]["id"])
+        query = {"select": "id", "user_id": f"eq.{user_id}", "page_id": f"eq.{page_id}", "limit": "1"}
+        winner = await self._select("chat_conversations", query)
+        if not winner:
+            raise DatabaseFault("database_unavailable", "the conversation was deleted while it was made")
+        with _promised():
+            return uuid.UUID(winner[0]["id"])
+
+    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+        """Insert the rows in one request, which PostgREST makes one transaction."""
+        await self._insert("chat_logs", [_log_row(row) for row in rows], on_conflict="turn_id,sender")
+
+    async def _select_if_typed(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        try:
+            return await self._select(table, query)
+        except DatabaseFault as fault:
+            if fault.error_type in _NOT_OF_THE_TYPE:
+                return []
+            raise
+
+    async def _select(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        return await self._send("GET", table, query, {"accept-profile": "public"})
+
+    async def _insert(
+        self, table: str, rows: Sequence[Mapping[str, Any]], *, on_conflict: str, returning: str = ""
+    ) -> list[dict[str, Any]]:
+        query = {"on_conflict": on_conflict} | ({"select": returning} if returning else {})
+        prefer = f"resolution=ignore-duplicates,return={'representation' if returning else 'minimal'}"
+        headers = {**_JSON, "content-profile": "public", "prefer": prefer}
+        return await self._send("POST", table, query, headers, json.dumps(rows, ensure_ascii=False).encode())
+
+    async def _send(
+        self, method: str, table: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None
+    ) -> list[dict[str, Any]]:
+        try:
+            response = await self._client.request(
+                method, self._root + table, params=query, headers={**self._headers, **headers}, content=body
+            )
+        except httpx.HTTPError as exc:
+            name = type(exc).__name__
+            raise DatabaseFault("database_unavailable", f"{method} {table}: {name}", error_type=name) from exc
+        if response.is_success:
+            return _rows(response)
+        raise _fault(response, f"{method} {table}")
+
+
+def _rows(response: httpx.Response) -> list[dict[str, Any]]:
+    if not response.content:
+        return []
+    try:
+        rows = response.json()
+    except ValueError as exc:
+        raise DatabaseFault("database_unavailable", "the answer is not JSON", error_type="not_json") from exc
+    if not isinstance(rows, list):
+        raise DatabaseFault("database_unavailable", "the answer is not a list of rows", error_type="not_json")
+    return rows
+
+
+def _fault(response: httpx.Response, what: str) -> DatabaseFault:
+    code = ""
+    try:
+        body = response.json()
+        code = str(body.get("code")) if isinstance(body, dict) else ""
+    except ValueError:
+        pass  # a gateway's error page
+    error_type = code if _KNOWN_CODE.fullmatch(code) else f"http_{response.status_code}"
+    return DatabaseFault("database_unavailable", f"{what}: {response.status_code} {error_type}", error_type=error_type)
+
+
+@contextmanager
+def _promised() -> Iterator[None]:
+    """Tell a row that is not as the select asked for it from a fault of ours."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as exc:
+        raise DatabaseFault("database_unavailable", "a row is not as it was asked for", error_type="bad_row") from exc
+
+
+def _message(row: Mapping[str, Any]) -> StoredMessage:
+    context = row["context_data"]
+    return StoredMessage(
+        sender="user" if row["sender"] == "user" else "assistant",
+        message=row["message"] or "",
+        created_at=_time(row["created_at"]),
+        turn_id=row["turn_id"],
+        context_data=context if isinstance(context, dict) else {},
+    )
+
+
+def _time(text: str) -> datetime:
+    """Return a stored time; older deployments' columns have no zone, and hold UTC."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _log_row(row: LogRow) -> dict[str, Any]:
+    return {
+        "turn_id": str(row.turn_id),
+        "sender": row.sender,
+        "user_id": row.user_id,
+        "page": row.page,
+        "conversation_id": str(row.conversation_id),
+        "message": row.message,
+        "context_data": row.context_data,
+        "created_at": row.created_at.isoformat(),
+    }

@@ -1,0 +1,181 @@
+"""Faults, by who is to blame. Each kind has one row: HTTP status, what a front end may show, what telemetry calls it.
+
+A fault is raised where it is recognised and decides the reply; nobody reads the text of a message to find out what
+happened. `detail` is safe to show; what an operator needs besides goes into `note`, which is logged and never sent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+import trio
+
+from telemetry.names import Outcome
+
+Blame = Literal["caller", "overload", "database", "model", "us"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the table: all that is fixed about a fault. `japanese` is `detail` for readers of Japanese."""
+
+    blame: Blame
+    status: int
+    outcome: Outcome
+    retryable: bool
+    title: str
+    detail: str
+    japanese: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "bad_json": Kind(
+        "caller", 400, "refused", False, "Bad JSON", "The body is not valid JSON.",
+        "リクエスト本文が正しいJSONではありません。",
+    ),
+    "message_empty": Kind(
+        "caller", 400, "refused", False, "Empty message", "The message is empty.", "メッセージが空です。"
+    ),
+    "message_too_long": Kind(
+        "caller", 400, "refused", False, "Message too long", "The message is too long.", "メッセージが長すぎます。"
+    ),
+    "unauthenticated": Kind(
+        "caller", 401, "refused", False, "Not signed in", "Please sign in again.", "もう一度サインインしてください。"
+    ),
+    "not_found": Kind(
+        "caller", 404, "refused", False, "Not found", "There is no such thing here.", "見つかりませんでした。"
+    ),
+    "method_not_allowed": Kind(
+        "caller", 405, "refused", False, "Method not allowed", "This address does not take that method.",
+        "このアドレスではそのメソッドは使えません。",
+    ),
+    "body_timeout": Kind(
+        "caller", 408, "refused", True, "Body too slow", "The request took too long to arrive.",
+        "リクエストの受信に時間がかかりすぎました。",
+    ),
+    "body_too_large": Kind(
+        "caller", 413, "refused", False, "Body too large", "The request is too large.", "リクエストが大きすぎます。"
+    ),
+    "unsupported_media_type": Kind(
+        "caller", 415, "refused", False, "Unsupported media type", "Please send application/json.",
+        "application/json で送信してください。",
+    ),
+    "invalid_request": Kind(
+        "caller", 422, "refused", False, "Invalid request", "Some fields are not as they should be.",
+        "正しくない項目があります。",
+    ),
+    "bad_request": Kind(
+        "caller", 400, "refused", False, "Bad request", "The request is not valid.", "リクエストが正しくありません。"
+    ),
+    "overloaded": Kind(
+        "overload", 503, "shed", True, "Overloaded", "Many people are asking right now. Please try again shortly.",
+        "ただいま混み合っています。少し待ってからもう一度お試しください。",
+    ),
+    "draining": Kind(
+        "overload", 503, "shed", True, "Restarting", "The server is restarting. Please try again shortly.",
+        "サーバーを再起動しています。少し待ってからもう一度お試しください。",
+    ),
+    "model_loading": Kind(
+        "overload", 503, "shed", True, "Model loading", "The model is still loading. Please try again shortly.",
+        "AIモデルを読み込んでいます。少し待ってからもう一度お試しください。",
+    ),
+    "model_busy": Kind(
+        "model", 503, "shed", True, "Model busy", "The model is busy. Please try again shortly.",
+        "AIが混み合っています。少し待ってからもう一度お試しください。",
+    ),
+    "model_error": Kind(
+        "model", 502, "upstream_error", True, "Model error", "The model could not answer. Please try again.",
+        "AIが応答できませんでした。もう一度お試しください。",
+    ),
+    "database_unavailable": Kind(
+        "database", 503, "upstream_error", True, "Database unavailable",
+        "Your conversation cannot be read right now. Please try again shortly.",
+        "いま会話を読み込めません。少し待ってからもう一度お試しください。",
+    ),
+    "stage_timeout": Kind(
+        "us", 504, "timeout", True, "Too slow", "The answer took too long. Please try again.",
+        "応答に時間がかかりすぎました。もう一度お試しください。",
+    ),
+    "internal_error": Kind(
+        "us", 500, "internal_error", True, "Internal error", "Something went wrong on our side.",
+        "サーバー側で問題が発生しました。",
+    ),
+}  # fmt: skip
+
+
+class Fault(Exception):
+    """Something that decides the reply. The subclasses say who is to blame; `code` names a row of `KINDS`.
+
+    Args:
+        code: key of `KINDS`.
+        note: for the log: what an operator needs to know; never sent.
+        stage: the stage it happened in, as in `telemetry.names`.
+        retry_after_s: seconds after which it is worth trying again.
+        retryable: overrides the row's.
+        error_type: what telemetry calls it, from a bounded set; the code, when not given.
+        fields: what is wrong with which field of the request, as sentences.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        note: str = "",
+        *,
+        stage: str | None = None,
+        retry_after_s: float | None = None,
+        retryable: bool | None = None,
+        error_type: str | None = None,
+        fields: Sequence[str] = (),
+    ) -> None:
+        super().__init__(f"{code}: {note}" if note else code)
+        self.code = code
+        self.kind = KINDS[code]
+        self.note = note
+        self.stage = stage
+        self.retry_after_s = retry_after_s
+        self.retryable = self.kind.retryable if retryable is None else retryable
+        self.error_type = error_type or code
+        self.outcome = self.kind.outcome
+        self.fields = tuple(fields)
+
+
+class CallerFault(Fault):
+    """The request cannot be answered as it is."""
+
+
+class OverloadFault(Fault):
+    """The request is fine; this server will not take it now."""
+
+
+class DatabaseFault(Fault):
+    """The database is down, slow, or refuses us."""
+
+
+class ModelFault(Fault):
+    """The model is down, busy, or answers wrongly."""
+
+
+class StageTimeout(Fault):
+    """A stage ran out of its deadline; `stage` names it."""
+
+    def __init__(self, stage: str, seconds: float) -> None:
+        super().__init__("stage_timeout", f"over {seconds:g} s", stage=stage, error_type=f"timeout.{stage}")
+
+
+class InternalFault(Fault):
+    """Ours: what no other kind explains."""
+
+
+class StartError(Exception):
+    """The server cannot start as it is configured; the text is one clear line for whoever starts it."""
+
+
+def raise_one_fault(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the one fault that explains what a nursery's tasks raised together; without one, the group as it is."""
+    faults, others = group.split(Fault)
+    if faults is not None and (others is None or others.split(trio.Cancelled)[1] is None):
+        leaf: BaseException = faults
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        raise leaf from group
+    raise group

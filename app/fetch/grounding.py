@@ -1,0 +1,69 @@
+"""The fetch stage: conversation and project at the same time, each with its own deadline."""
+
+import logging
+from dataclasses import dataclass, field
+
+import trio
+
+from app.deadlines import stage_deadline, stage_nursery
+from app.errors import DatabaseFault
+from app.fetch.history import HistoryFetch, admission_time
+from app.fetch.project import ProjectFetch, names_project
+from app.turn import Grounding, Project, TurnRequest
+from telemetry import names
+from telemetry.turn_trace import TurnTrace
+
+log = logging.getLogger(__name__)
+
+PROJECT_GRACE_S = 1.0
+"""How much longer than the history the project may take: it only enriches the answer."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the project's task has found by the time it is asked."""
+
+    project: Project | None = None
+    missing: bool = field(default=True)
+
+
+class GroundingFetch:
+    """Fetches what the model must know, within `timeout_s` seconds."""
+
+    def __init__(self, history: HistoryFetch, project: ProjectFetch, timeout_s: float) -> None:
+        self._history = history
+        self._project = project
+        self._timeout_s = timeout_s
+
+    async def __call__(self, request: TurnRequest, trace: TurnTrace) -> Grounding:
+        """Return the grounding; without the project, and with a warning, when only that failed or was late.
+
+        Raises:
+            CallerFault: `not_found`: a conversation or project that was named is not this user's.
+            DatabaseFault, StageTimeout: the conversation could not be read (in time).
+        """
+        found = _Found(missing=names_project(request))
+        with trace.stage(names.DB_FETCH) as stage:
+            async with stage_nursery() as nursery:
+                if found.missing:
+                    nursery.start_soon(self._find_project, request, trace, found)
+                with stage_deadline(names.DB_FETCH, self._timeout_s):
+                    conversation = await self._history(request, trace)
+                nursery.cancel_scope.deadline = trio.current_time() + PROJECT_GRACE_S
+            count = len(conversation.messages)
+            stage.set({names.CHAT_HISTORY_COUNT: count, names.CHAT_CONTEXT_PRESENT: found.project is not None})
+        trace.identify(str(conversation.id))
+        return Grounding(
+            conversation=conversation,
+            project=found.project,
+            admitted_at=admission_time(trace.clock.wall(trace.clock.now()), conversation),
+            warnings=("project_unavailable",) if found.missing else (),
+        )
+
+    async def _find_project(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> None:
+        try:
+            found.project = await self._project(request, trace)
+        except DatabaseFault as fault:
+            log.warning("fetch.project.failed", extra={"error": fault.error_type, "turn_id": trace.turn_id})
+        else:
+            found.missing = False

@@ -1,0 +1,94 @@
+"""Grounding and question to the prompt. Pure: no I/O, no clock, no settings but those it is given."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from app.turn import Grounding, Project, Prompt, PromptMessage, StoredMessage, TurnRequest
+
+PROJECT_LINE = (("テーマ", "theme", 30), ("問い", "question", 25), ("仮説", "hypothesis", 25))
+"""Label, field, and the most characters of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRules:
+    """The tutor's instructions, and how many characters a whole prompt may have."""
+
+    instructions: str
+    max_chars: int
+
+
+def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding) -> Prompt:
+    """Return the prompt: instructions, project and context; the history's turns; the question.
+
+    What does not fit `max_chars` goes: the oldest turns first, then the end of the page's context, never the question.
+    """
+    system = _system(rules, request, grounding.project)
+    room = rules.max_chars - len(system) - len(request.message)
+    turns = answered_turns(grounding.conversation.messages)
+    kept = _newest_that_fit(turns, room)
+    history = [PromptMessage(message.sender, message.message) for turn in kept for message in turn]
+    return Prompt(
+        messages=(PromptMessage("system", system), *history, PromptMessage("user", request.message)),
+        history_count=len(history),
+        warnings=("history_shortened",) if len(kept) < len(turns) else (),
+    )
+
+
+def _system(rules: PromptRules, request: TurnRequest, project: Project | None) -> str:
+    parts = [rules.instructions.strip()]
+    if project is not None and (line := project_line(project)):
+        parts.append(line)
+    if request.context:
+        used = sum(len(part) + 2 for part in parts) + len(request.message)
+        parts.append(request.context[: max(0, rules.max_chars - used)])
+    return "\n\n".join(part for part in parts if part)
+
+
+def project_line(project: Project) -> str:
+    """Return the project as the one line `[テーマ:…|問い:…|仮説:…]`; a field that is empty is left out."""
+    fields = []
+    for label, name, most in PROJECT_LINE:
+        text = " ".join(getattr(project, name).split()).translate(_DELIMITERS)
+        if text:
+            fields.append(f"{label}:{text[:most]}")
+    return f"[{'|'.join(fields)}]" if fields else ""
+
+
+_DELIMITERS = str.maketrans({"[": "［", "]": "］", "|": "｜"})  # the line's own; a text must not close it
+
+
+def answered_turns(messages: Iterable[StoredMessage]) -> list[tuple[StoredMessage, StoredMessage]]:
+    """Return the turns that have a question and an answer's text, oldest first, each as that pair.
+
+    Rows of one turn belong together even when another turn's rows lie between them. Rows without a turn id, as older
+    back ends wrote them, pair up with their neighbours. A turn that another one regenerated is left out.
+    """
+    rows = list(messages)
+    replaced = {str(row.context_data["regenerates"]) for row in rows if row.context_data.get("regenerates")}
+    turns = [*_turns_by_id(rows, replaced), *_turns_by_order([row for row in rows if row.turn_id is None])]
+    return sorted(turns, key=lambda turn: turn[0].created_at)
+
+
+def _turns_by_id(rows: Sequence[StoredMessage], replaced: set[str]) -> list[tuple[StoredMessage, StoredMessage]]:
+    by_turn: dict[str, dict[str, StoredMessage]] = {}
+    for row in rows:
+        if row.turn_id is not None and row.turn_id not in replaced:
+            by_turn.setdefault(row.turn_id, {})[row.sender] = row
+    pairs = [(turn["user"], turn["assistant"]) for turn in by_turn.values() if len(turn) == 2]
+    return [pair for pair in pairs if pair[1].message.strip()]
+
+
+def _turns_by_order(rows: Sequence[StoredMessage]) -> list[tuple[StoredMessage, StoredMessage]]:
+    runs = [list(run)[-1] for _, run in groupby(rows, key=lambda row: row.sender)]
+    pairs = pairwise(runs)
+    return [(ask, reply) for ask, reply in pairs if ask.sender == "user" and reply.message.strip()]
+
+
+def _newest_that_fit(
+    turns: Sequence[tuple[StoredMessage, StoredMessage]], room: int
+) -> Sequence[tuple[StoredMessage, StoredMessage]]:
+    first = len(turns)
+    while first > 0 and (room := room - sum(len(row.message) for row in turns[first - 1])) >= 0:
+        first -= 1
+    return turns[first:]

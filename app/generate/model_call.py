@@ -1,0 +1,135 @@
+"""The generate stage: ask the model, with a deadline for the first token, between tokens, and for the whole call."""
+
+from dataclasses import dataclass
+
+import trio
+from opentelemetry.trace import SpanKind
+
+from app.clients.ports import ChatModel, ModelEnd, ModelRequest
+from app.deadlines import stage_deadline
+from app.errors import ModelFault, StageTimeout
+from app.turn import Draft, Prompt
+from telemetry import names
+from telemetry.turn_trace import StageTrace, TurnTrace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRules:
+    """How the model is asked, and how long it may take, in seconds."""
+
+    max_tokens: int
+    temperature: float | None
+    first_token_s: float
+    idle_s: float
+    whole_s: float
+
+
+class Generate:
+    """Asks `model` and grows the draft."""
+
+    def __init__(self, model: ChatModel, rules: ModelRules) -> None:
+        self._model = model
+        self._rules = rules
+
+    def draft(self) -> Draft:
+        """Return an empty draft of this model's."""
+        return Draft(self._model.name)
+
+    async def __call__(self, prompt: Prompt, draft: Draft, trace: TurnTrace) -> None:
+        """Grow `draft` to the end of the answer, as stage `llm`.
+
+        Raises:
+            StageTimeout: `llm.first_token`, `llm.idle` or `llm` ran out; the draft keeps what had come.
+            ModelFault: the model failed, or answered nothing.
+            CallerFault: the prompt is longer than the model can take.
+        """
+        with trace.stage(
+            names.LLM, self._attributes(), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT
+        ) as stage:
+            try:
+                with stage_deadline(names.LLM, self._rules.whole_s):
+                    end = await self._ask(prompt, draft, trace, stage)
+                self._finish(end, draft, stage)
+            except ModelFault as fault:
+                trace.instruments.upstream_rejections.add(1, {names.CODE: fault.error_type})
+                raise
+        self._record(draft, trace, stage)
+
+    async def _ask(self, prompt: Prompt, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
+        request = ModelRequest(
+            messages=prompt.messages,
+            model=self._model.name,
+            max_tokens=self._rules.max_tokens,
+            temperature=self._rules.temperature,
+        )
+
+        async def on_text(text: str) -> None:
+            if text:
+                self._first_token(draft, trace, stage)
+                draft.parts.append(text)
+            if draft.parts:
+                silence.deadline = trio.current_time() + self._rules.idle_s
+            await trio.lowlevel.checkpoint()
+
+        with trio.move_on_after(self._rules.first_token_s) as silence:
+            return await self._model.answer(request, on_text)
+        if draft.parts:
+            raise StageTimeout(names.LLM_IDLE, self._rules.idle_s)
+        raise StageTimeout(names.LLM_FIRST_TOKEN, self._rules.first_token_s)
+
+    def _first_token(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
+        if draft.parts:
+            return
+        trace.clock.mark_first_token()
+        stage.event(names.FIRST_CHUNK_EVENT)
+        assert trace.clock.first_token_ns is not None
+        assert stage.start_ns is not None
+        waited_s = (trace.clock.first_token_ns - stage.start_ns) / 1e9
+        stage.set({names.GEN_AI_RESPONSE_FIRST_CHUNK: waited_s})
+        trace.instruments.model_first_chunk.record(waited_s, self._labels(), context=stage.context)
+
+    def _finish(self, end: ModelEnd, draft: Draft, stage: StageTrace) -> None:
+        draft.model = end.model or draft.model
+        draft.usage = usage = end.usage
+        facts: dict[str, str | int | list[str] | None] = {
+            names.GEN_AI_RESPONSE_MODEL: draft.model,
+            names.GEN_AI_RESPONSE_FINISH_REASONS: [end.finish_reason],
+            names.GEN_AI_RESPONSE_ID: end.response_id,
+            names.UPSTREAM_REQUEST_ID: end.request_id,
+            names.GEN_AI_INPUT_TOKENS: usage.prompt_tokens if usage else None,
+            names.GEN_AI_OUTPUT_TOKENS: usage.completion_tokens if usage else None,
+            names.GEN_AI_CACHED_TOKENS: usage.cached_tokens if usage else None,
+        }
+        stage.set({name: fact for name, fact in facts.items() if fact is not None})
+        if not draft.text.strip():
+            raise ModelFault("model_error", "the model answered nothing", error_type="empty_answer")
+        draft.finish = "length" if end.finish_reason == "length" else "stop"
+
+    def _record(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
+        labels = self._labels()
+        trace.instruments.model_duration.record(trace.clock.seconds(names.LLM), labels, context=stage.context)
+        if draft.usage is not None:
+            for kind, tokens in (("input", draft.usage.prompt_tokens), ("output", draft.usage.completion_tokens)):
+                trace.instruments.model_tokens.record(
+                    tokens, {**labels, names.GEN_AI_TOKEN_TYPE: kind}, context=stage.context
+                )
+
+    def _labels(self) -> dict[str, str]:
+        return {
+            names.GEN_AI_OPERATION: "chat",
+            names.GEN_AI_PROVIDER: self._model.provider,
+            names.GEN_AI_REQUEST_MODEL: self._model.name,
+        }
+
+    def _attributes(self) -> dict[str, str | int | float | bool]:
+        host, port = self._model.host
+        attributes: dict[str, str | int | float | bool] = {
+            **self._labels(),
+            names.SERVER_ADDRESS: host,
+            names.SERVER_PORT: port,
+            names.GEN_AI_REQUEST_MAX_TOKENS: self._rules.max_tokens,
+            names.GEN_AI_REQUEST_STREAM: True,
+        }
+        if self._rules.temperature is not None:
+            attributes[names.GEN_AI_REQUEST_TEMPERATURE] = self._rules.temperature
+        return attributes

@@ -1,0 +1,38 @@
+"""The last turns of this process, for `/ops/turns`."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from app.respond.chat_body import iso_timestamp
+from telemetry.turn_trace import TurnFacts
+
+KEPT = 500
+
+
+class RecentTurns:
+    """Keeps the facts of the last `KEPT` turns."""
+
+    def __init__(self) -> None:
+        self._turns: deque[TurnFacts] = deque(maxlen=KEPT)
+
+    def add(self, facts: TurnFacts) -> None:
+        """Remember a turn that ended."""
+        self._turns.append(facts)
+
+    def listing(self, min_seconds: float = 0.0, outcome: str | None = None) -> list[dict[str, Any]]:
+        """Return the turns, newest first, that took at least `min_seconds` and, when asked, ended as `outcome`."""
+        return [_shown(turn) for turn in self._matching(min_seconds, outcome)]
+
+    def _matching(self, min_seconds: float, outcome: str | None) -> Iterator[TurnFacts]:
+        for turn in reversed(self._turns):
+            if turn.timings["total_time"] >= min_seconds and outcome in (None, turn.outcome):
+                yield turn
+
+
+def _shown(turn: TurnFacts) -> dict[str, Any]:
+    shown = asdict(turn)
+    shown["ended_at"] = iso_timestamp(shown.pop("ended_at_ns"))
+    shown["performance_metrics"] = shown.pop("timings")
+    return shown

@@ -1,0 +1,94 @@
+"""The routes of the people who run the server. Behind `OPS_TOKEN`; without one, open on loopback and 404 elsewhere."""
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import trio
+from quart import Blueprint, Response, request
+
+from app.edge.application import json_response
+from app.errors import CallerFault
+from app.ops.recent_turns import RecentTurns
+from app.receive.identity import LOOPBACK_HOSTS, host_name
+from telemetry import names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsRules:
+    """Who may look: bearers of `token`; when it is None, whoever asks on loopback if the server is bound to that."""
+
+    token: str | None
+    on_loopback: bool
+    instance: str
+
+    def check(self, authorization: str, host: str) -> None:
+        """Let the request pass.
+
+        Raises:
+            CallerFault: `unauthenticated`, or `not_found` where there is nothing to find.
+        """
+        if self.token is None:
+            if not self.on_loopback or host_name(host) not in LOOPBACK_HOSTS:
+                raise CallerFault("not_found")
+            return
+        given = authorization.partition(" ")[2].strip()
+        if not hmac.compare_digest(given.encode(), self.token.encode()):
+            raise CallerFault("unauthenticated")
+
+
+def ops_routes(
+    rules: OpsRules,
+    turns: RecentTurns,
+    settings: Callable[[], Mapping[str, Any]],
+    metrics_page: Callable[[str], tuple[str, str]],
+) -> Blueprint:
+    """Return `/metrics`, `/ops/turns` and `/ops/settings`.
+
+    Args:
+        rules: who may look.
+        turns: the last turns.
+        settings: gives the settings, masked.
+        metrics_page: from an `Accept` header to content type and body; may block, so it runs in a thread.
+    """
+    routes = Blueprint("ops", __name__)
+
+    @routes.before_request
+    async def check() -> None:
+        rules.check(request.headers.get("authorization", ""), request.headers.get("host", ""))
+
+    @routes.get("/metrics")
+    async def metrics() -> Response:
+        content_type, page = await trio.to_thread.run_sync(metrics_page, request.headers.get("accept", ""))
+        return Response(page, content_type=content_type)
+
+    @routes.get("/ops/turns")
+    async def recent_turns() -> Response:
+        return _answer(rules, {"turns": turns.listing(_seconds(), _outcome())})
+
+    @routes.get("/ops/settings")
+    async def masked_settings() -> Response:
+        return _answer(rules, {"settings": settings()})
+
+    return routes
+
+
+def _answer(rules: OpsRules, body: Mapping[str, Any]) -> Response:
+    return json_response({"instance": rules.instance, "scope": "process", **body})
+
+
+def _seconds() -> float:
+    text = request.args.get("min_seconds", "0")
+    try:
+        return float(text)
+    except ValueError:
+        raise CallerFault("invalid_request", fields=["min_seconds: must be a number"]) from None
+
+
+def _outcome() -> str | None:
+    outcome = request.args.get("outcome")
+    if outcome is not None and outcome not in get_args(names.Outcome):
+        known = ", ".join(get_args(names.Outcome))
+        raise CallerFault("invalid_request", fields=[f"outcome: must be one of {known}"])
+    return outcome

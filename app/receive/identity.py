@@ -1,0 +1,68 @@
+"""Who asks. `AUTH_MODE=dev`: the bearer token is the user's id; for one's own machine only."""
+
+import re
+from collections import OrderedDict
+from typing import Protocol
+
+from app.clients.ports import Database
+from app.errors import CallerFault
+
+USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MAX_KNOWN_USERS = 10_000
+
+
+class Identity(Protocol):
+    """Tells who sent a request."""
+
+    async def user(self, authorization: str, host: str) -> str:
+        """Return the user's id, from the headers of those names; empty when the request has none.
+
+        Raises:
+            CallerFault: `unauthenticated`.
+            DatabaseFault: whether there is such a user cannot be found out.
+        """
+
+
+class DevIdentity:
+    """`Bearer <user id>` on loopback. A page on the Web that points a name of its own at us fails the `Host` check.
+
+    Args:
+        database: knows the users.
+        make_users: whether unknown users are made (the embedded database) or refused.
+    """
+
+    def __init__(self, database: Database, *, make_users: bool) -> None:
+        self._database = database
+        self._make_users = make_users
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    async def user(self, authorization: str, host: str) -> str:
+        """Return the bearer token's user; each is looked up, or made, once."""
+        if host_name(host) not in LOOPBACK_HOSTS:
+            raise CallerFault("unauthenticated", "AUTH_MODE=dev answers on loopback names only")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not USER_ID.fullmatch(token.strip()):
+            raise CallerFault("unauthenticated")
+        user_id = token.strip()
+        if user_id not in self._known:
+            await self._look_up(user_id)
+        self._remember(user_id)
+        return user_id
+
+    async def _look_up(self, user_id: str) -> None:
+        if self._make_users:
+            await self._database.ensure_user(user_id)
+        elif not await self._database.user_exists(user_id):
+            raise CallerFault("unauthenticated")
+
+    def _remember(self, user_id: str) -> None:
+        self._known[user_id] = None
+        self._known.move_to_end(user_id)
+        if len(self._known) > MAX_KNOWN_USERS:
+            self._known.popitem(last=False)
+
+
+def host_name(host: str) -> str:
+    """Return a `Host` header without its port, lower-cased."""
+    return re.sub(r":\d*$", "", host.strip().lower())

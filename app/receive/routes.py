@@ -1,0 +1,67 @@
+"""The routes of front ends and of load balancers. Thin: who asks, what they ask, follow the turn, reply."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quart import Blueprint, Response, request
+
+from app.edge.application import json_response, read_json_body, reply_language, request_facts
+from app.edge.turns import TurnEnd, Turns
+from app.errors import Fault
+from app.receive.identity import Identity
+from app.receive.payload import PayloadRules, parse_chat
+from app.respond.chat_body import chat_body, server_timing
+from app.respond.problem import problem_body, problem_headers
+from app.turn import TurnRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """What `/readyz` says: `status` is ready, loading or draining."""
+
+    status: str
+    degraded: tuple[str, ...] = ()
+
+
+def health_routes(readiness: Callable[[], Readiness]) -> Blueprint:
+    """Return `/healthz` (the process lives) and `/readyz` (it can serve). Words only."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/healthz")
+    async def healthz() -> Response:
+        return json_response({"status": "alive"})
+
+    @routes.get("/readyz")
+    async def readyz() -> Response:
+        now = readiness()
+        body = {"status": now.status, "degraded": list(now.degraded)}
+        return json_response(body, 200 if now.status == "ready" else 503)
+
+    return routes
+
+
+def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blueprint:
+    """Return `POST /chat`."""
+    routes = Blueprint("chat", __name__)
+
+    @routes.post("/chat")
+    async def chat() -> Response:
+        user_id = await identity.user(request.headers.get("authorization", ""), request.headers.get("host", ""))
+        turn = parse_chat(await read_json_body(), user_id, rules)
+        return _reply(turn, await turns.follow(turn, request_facts().trace_id))
+
+    return routes
+
+
+def _reply(turn: TurnRequest, end: TurnEnd) -> Response:
+    trace_id, language = request_facts().trace_id, reply_language()
+    if isinstance(end.result, Fault):
+        metrics = end.clock.performance_metrics()
+        body = problem_body(end.result, trace_id, language, turn_id=turn.turn_id, performance_metrics=metrics)
+        response = json_response(body, end.result.kind.status)
+        response.headers.update(problem_headers(end.result))
+    else:
+        response = json_response(chat_body(end.result, end.clock, trace_id, language, time.time_ns()))
+    response.headers["server-timing"] = server_timing(end.clock)
+    return response

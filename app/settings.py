@@ -1,0 +1,195 @@
+"""Every setting: its environment variable (the field's name in capitals), unit, default and reason.
+
+The only file that reads the environment. `.env` in the working directory is read when present; the environment wins.
+The `OTEL_*` variables are the standard ones and are read by the OpenTelemetry SDK itself; this file only looks at
+which signals they switch on.
+"""
+
+import ipaddress
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import StartError
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Count = Annotated[int, Field(ge=1)]
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
+
+
+def _setting(default: Any, reason: str, unit: str = "") -> Any:
+    """Declare a setting. `reason` says what it is for, or why the default is what it is."""
+    return Field(default=default, description=reason, json_schema_extra={"unit": unit})
+
+
+class Settings(BaseSettings):
+    """All settings, read once, frozen. `load_settings()` builds it and turns what is wrong into one clear line."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    bind: str = _setting("127.0.0.1:8000", "Address to listen on; port 0 takes a free one.", "host:port")
+    data_dir: Path = _setting(Path("var"), "Where the embedded database lives.", "path")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severity that is logged.")
+
+    embedded_llm: Literal["local", "scripted"] = _setting(
+        "local", "Without a model of yours: `local` is a tiny real one (English), `scripted` a deterministic tutor."
+    )
+    system_prompt_file: Path | None = _setting(None, "Replaces the built-in tutor's instructions.", "path")
+    openai_api_key: SecretStr | None = _setting(None, "Unset, and no base URL either: the embedded model.")
+    openai_base_url: str | None = _setting(None, "Any OpenAI-compatible server; unset means OpenAI's own.", "URL")
+    openai_model: str = _setting("gpt-4o-mini", "The model to ask for; the embedded ones have names of their own.")
+    openai_max_tokens: Count | None = _setting(None, "Longest answer; 800, or 256 with the local model.", "tokens")
+    openai_temperature: Annotated[float, Field(ge=0, le=2)] | None = _setting(None, "Unset leaves it to the model.")
+    chat_prompt_max_chars: Annotated[int, Field(ge=1000)] | None = _setting(
+        None, "The whole prompt; the oldest history goes first. 48000, or what the local model holds.", "characters"
+    )
+    openai_api_pool_size: Count = _setting(10, "Model calls at once, per process: the limiter's size.", "calls")
+    llm_queue_timeout: Seconds = _setting(10.0, "Longest wait for the limiter before 503.", "s")
+
+    supabase_url: str | None = _setting(None, "Your project; unset means the embedded database.", "URL")
+    supabase_key: SecretStr | None = _setting(None, "Server key: a legacy JWT or `sb_secret_…`.")
+    supabase_max_connections: Count = _setting(32, "Connections the client may hold open.", "connections")
+
+    db_fetch_timeout: Seconds = _setting(5.0, "Reading the conversation.", "s")
+    llm_first_token_timeout: Seconds = _setting(20.0, "From asking the model to its first token.", "s")
+    llm_idle_timeout: Seconds = _setting(10.0, "Between two tokens.", "s")
+    llm_timeout: Seconds = _setting(40.0, "The whole model call.", "s")
+    db_save_timeout: Seconds = _setting(2.0, "Storing a message, after which the answer is given unsaved.", "s")
+    turn_timeout: Seconds = _setting(
+        55.0, "The whole turn; common proxies give up at 60 s with a 504 of their own.", "s"
+    )
+    body_timeout: Seconds = _setting(15.0, "Receiving a request's body.", "s")
+    graceful_timeout: Seconds = _setting(60.0, "Drain at SIGTERM; longer than a turn.", "s")
+
+    chat_history_limit_default: Count = _setting(20, "Newest messages the model is given.", "messages")
+    chat_history_limit_max: Count = _setting(50, "The same for a message of over 500 characters.", "messages")
+    max_chat_message_length: Count = _setting(2000, "Longest message.", "characters")
+    max_body_bytes: Count = _setting(1 << 20, "Longest request body.", "bytes")
+
+    auth_mode: Literal["dev", "supabase"] | None = _setting(
+        None, "`dev`: `Bearer <user id>`, loopback only. Default: `supabase` with a URL, else `dev`."
+    )
+    ops_token: SecretStr | None = _setting(
+        None, "Opens `/metrics` and `/ops/*`; unset: open on loopback, 404 elsewhere."
+    )
+    trusted_proxies: str = _setting("", "Whose sampled flag counts: addresses or networks, by comma.")
+    telemetry_hash_key: SecretStr | None = _setting(
+        None, "Key of the user hashes in telemetry; unset: random per process."
+    )
+    redis_url: str | None = _setting(None, "Reserved; setting it is an error.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_parse(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            ipaddress.ip_network(part, strict=False)
+        return value
+
+    @field_validator("supabase_url", "openai_base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for broken, sentence in (
+            (self.redis_url, "REDIS_URL is reserved for a later version: unset it"),
+            (self.supabase_url and not self.supabase_key, "SUPABASE_URL is set, so SUPABASE_KEY must be set too"),
+            (self.supabase_key and not self.supabase_url, "SUPABASE_KEY is set, so SUPABASE_URL must be set too"),
+            (
+                self.auth == "supabase",
+                "AUTH_MODE=supabase does not exist yet: set AUTH_MODE=dev, and BIND to a loopback address",
+            ),
+            (not self.on_loopback, f"AUTH_MODE=dev is for loopback only, and BIND is {self.bind}"),
+            (
+                self.chat_history_limit_default > self.chat_history_limit_max,
+                "CHAT_HISTORY_LIMIT_DEFAULT must not be over CHAT_HISTORY_LIMIT_MAX",
+            ),
+        ):
+            if broken:
+                raise ValueError(sentence)
+        return self
+
+    @property
+    def auth(self) -> str:
+        """The identity mode in force."""
+        return self.auth_mode or ("supabase" if self.supabase_url else "dev")
+
+    @cached_property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.bind.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"BIND must be host:port, and is {self.bind!r}")
+        return host.strip("[]"), int(port)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.address[0] in LOOPBACK_NAMES or self.address[0].startswith("127.")
+
+    @property
+    def embedded_database(self) -> bool:
+        """Whether the embedded database serves."""
+        return self.supabase_url is None
+
+    @property
+    def embedded_model(self) -> Literal["local", "scripted"] | None:
+        """Which embedded model serves, if one does."""
+        return None if self.openai_api_key or self.openai_base_url else self.embedded_llm
+
+    @property
+    def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The peers whose word on sampling counts."""
+        parts = (part.strip() for part in self.trusted_proxies.split(","))
+        return tuple(ipaddress.ip_network(part, strict=False) for part in parts if part)
+
+    def masked(self) -> dict[str, Any]:
+        """Return every setting by its variable's name, secrets as asterisks."""
+        return {name.upper(): value for name, value in self.model_dump(mode="json").items()}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        StartError: one line that names each variable that is wrong.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        problems = (_problem(tuple(error["loc"]), error["msg"]) for error in exc.errors(include_input=False))
+        raise StartError("; ".join(problems)) from None
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return f"{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}" if location else text
+
+
+def otel_exports(signal: Literal["traces", "metrics"]) -> bool:
+    """Return whether the standard variables ask for OTLP export of a signal."""
+    if otel_disabled():
+        return False
+    chosen = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    return chosen != "none" and any(os.environ.get(name) for name in endpoints)
+
+
+def otel_span_queue() -> int | None:
+    """Return the standard bound of the spans that wait for export, when it is set to a number."""
+    size = os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "")
+    return int(size) if size.isdecimal() and int(size) > 0 else None
+
+
+def otel_disabled() -> bool:
+    """Return whether `OTEL_SDK_DISABLED` switches telemetry off."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

@@ -1,0 +1,135 @@
+"""The values that the stages of a turn hand on. Frozen, and valid once built; only the `Draft` of an answer grows."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Sender = Literal["user", "assistant"]
+Finish = Literal["stop", "length", "cancelled", "error"]
+Saved = Literal["database", "outbox", "no"]
+Surface = Literal["chat"]
+Plan = Literal["concurrent"]
+Shortfall = Literal["project_unavailable", "history_shortened", "save_failed"]
+"""In what an answer is less than it should be, though it is given: the codes of a reply's `warnings`."""
+
+TURN_IDS = uuid.UUID("5b6f3f0e-64b1-4a3e-9a63-0d2c6c1f7a10")
+"""Namespace of the ids that are derived from what they name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRequest:
+    """A message that one user sends. `conversation_id` and `project_id` are None when the caller named none."""
+
+    turn_id: uuid.UUID
+    user_id: str
+    message: str
+    page_id: str
+    conversation_id: uuid.UUID | None = None
+    project_id: str | None = None
+    context: str = ""
+    surface: Surface = "chat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMessage:
+    """A row of the conversation, as it was read. `turn_id` is None in rows that an older back end wrote."""
+
+    sender: Sender
+    message: str
+    created_at: datetime
+    turn_id: str | None = None
+    context_data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """The conversation of a turn with its newest messages, oldest first. `is_new`: no row of it exists yet."""
+
+    id: uuid.UUID
+    messages: Sequence[StoredMessage] = ()
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What a student said of their research project; any of the texts may be empty."""
+
+    id: int | str
+    theme: str = ""
+    question: str = ""
+    hypothesis: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounding:
+    """What the model must know, and when the turn was admitted: later than every message that was seen."""
+
+    conversation: Conversation
+    project: Project | None
+    admitted_at: datetime
+    warnings: tuple[Shortfall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptMessage:
+    """One message as the model is given it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """All that the model is given. `history_count` messages of the conversation are in it."""
+
+    messages: tuple[PromptMessage, ...]
+    history_count: int
+    warnings: tuple[Shortfall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Tokens as the model's host counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int | None = None
+
+    def as_reply(self) -> dict[str, int]:
+        """Return the three counts that replies and stored rows carry."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
+
+@dataclass(slots=True)
+class Draft:
+    """The answer while it grows. Whatever ends the turn, what is in here then is what gets stored."""
+
+    model: str
+    parts: list[str] = field(default_factory=list)
+    finish: Finish = "cancelled"
+    usage: TokenUsage | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnOutcome:
+    """A turn that was answered: everything the reply says, but for the timings."""
+
+    turn_id: uuid.UUID
+    conversation_id: uuid.UUID
+    draft: Draft
+    project: Project | None
+    history_count: int
+    warnings: tuple[Shortfall, ...]
+    saved: Saved

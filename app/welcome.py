@@ -1,0 +1,30 @@
+"""What a newcomer reads once the server is ready, in English and Japanese. The curl line works as pasted."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """What runs, and where."""
+
+    url: str
+    model: str
+    remark: str
+    database: str
+
+    def text(self) -> str:
+        """Return the lines to print."""
+        model = f"{self.model} ({self.remark})" if self.remark else self.model
+        return f"""
+nursery-chat is ready at {self.url}  (Ctrl-C stops it / Ctrl-C で停止)
+
+  model     {model}
+  database  {self.database}
+
+Ask it something / 質問してみましょう:
+
+  curl -s {self.url}/chat -H 'Authorization: Bearer demo' -H 'Content-Type: application/json' \\
+    -d '{{"message": "What is a hypothesis?", "page_id": "project-1"}}'
+
+See how it is doing / 様子を見る:  {self.url}/readyz  {self.url}/metrics  {self.url}/ops/turns
+"""

@@ -1,0 +1,92 @@
+"""The instruments of a turn, made once from a meter. Gauges are read when somebody looks, from what waits or counts."""
+
+import resource
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+
+from telemetry import names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """Histograms and counters that the turn and the edge record into."""
+
+    http_duration: Histogram
+    turn_duration: Histogram
+    turn_overhead: Histogram
+    stage_duration: Histogram
+    model_duration: Histogram
+    model_first_chunk: Histogram
+    model_tokens: Histogram
+    limiter_wait: Histogram
+    warnings: Counter
+    upstream_rejections: Counter
+
+
+def build_instruments(meter: Meter) -> Instruments:
+    """Return the instruments, made from `meter`."""
+
+    def seconds(name: str, description: str, buckets: Iterable[float] = names.TURN_BUCKETS) -> Histogram:
+        return meter.create_histogram(
+            name, unit="s", description=description, explicit_bucket_boundaries_advisory=list(buckets)
+        )
+
+    return Instruments(
+        http_duration=seconds(names.HTTP_SERVER_DURATION, "Duration of HTTP server requests.", names.HTTP_BUCKETS),
+        turn_duration=seconds(names.TURN_DURATION, "A turn, from its admission to its end."),
+        turn_overhead=seconds(names.TURN_OVERHEAD, "A turn without the model's own time."),
+        stage_duration=seconds(names.STAGE_DURATION, "A stage of a turn."),
+        model_duration=seconds(names.GEN_AI_DURATION, "GenAI operation duration.", names.GEN_AI_DURATION_BUCKETS),
+        model_first_chunk=seconds(
+            names.GEN_AI_FIRST_CHUNK, "Time from the request to the first chunk.", names.GEN_AI_DURATION_BUCKETS
+        ),
+        model_tokens=meter.create_histogram(
+            names.GEN_AI_TOKENS,
+            unit="{token}",
+            description="Number of input and output tokens used.",
+            explicit_bucket_boundaries_advisory=list(names.GEN_AI_TOKEN_BUCKETS),
+        ),
+        limiter_wait=seconds(names.LIMITER_WAIT, "Wait for a slot of the model limiter."),
+        warnings=meter.create_counter(names.WARNINGS, description="Warnings given with an answer."),
+        upstream_rejections=meter.create_counter(
+            names.UPSTREAM_REJECTIONS, description="Answers with which the model's host refused a call."
+        ),
+    )
+
+
+def watch(
+    meter: Meter, name: str, read: Callable[[], float], description: str, attributes: Mapping[str, str] | None = None
+) -> None:
+    """Make gauge `name`, whose value is whatever `read` returns at the moment of a collection.
+
+    `read` runs in the collecting thread: it must only look.
+    """
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(read(), attributes)
+
+    meter.create_observable_gauge(name, [observe], description=description)
+
+
+def watch_memory(meter: Meter) -> None:
+    """Make gauge `process.memory.usage`: the resident set in bytes (its peak where /proc is missing)."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(resident_bytes())
+
+    meter.create_observable_up_down_counter(
+        names.MEMORY_USAGE, [observe], unit="By", description="The amount of physical memory in use."
+    )
+
+
+def resident_bytes() -> int:
+    """Return the process's resident set in bytes."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

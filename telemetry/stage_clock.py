@@ -1,0 +1,66 @@
+"""The one clock of a turn: two readings per stage, from which every figure about it comes.
+
+Spans, histograms, `performance_metrics`, `Server-Timing` and the log line are all computed from these integers, so they
+cannot disagree. The wall clock is read once, at the start, so a clock that is set back in the middle of a turn can make
+no duration negative.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from telemetry import names
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A stage's start and end, in nanoseconds of the clock's own time."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """The stage's length in seconds."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+class StageClock:
+    """Readings of one turn, by stage name.
+
+    Args:
+        now_ns: a monotonic clock, in nanoseconds; tests on virtual time give their own.
+        wall_ns: the time of day, in nanoseconds since the epoch; read once.
+    """
+
+    def __init__(
+        self, now_ns: Callable[[], int] = time.perf_counter_ns, wall_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.now = now_ns
+        self.started_ns = now_ns()
+        self._to_wall = wall_ns() - self.started_ns
+        self.readings: dict[str, Reading] = {}
+        self.first_token_ns: int | None = None
+
+    def wall(self, reading_ns: int) -> int:
+        """Return the time of day, in nanoseconds since the epoch, of a reading of this clock."""
+        return reading_ns + self._to_wall
+
+    def close(self, stage: str, start_ns: int) -> Reading:
+        """Read the end of `stage`, which began at `start_ns`, and keep and return its reading."""
+        reading = self.readings[stage] = Reading(start_ns, max(start_ns, self.now()))
+        return reading
+
+    def mark_first_token(self) -> None:
+        """Remember now as the moment of the first token; later calls change nothing."""
+        if self.first_token_ns is None:
+            self.first_token_ns = self.now()
+
+    def seconds(self, stage: str) -> float:
+        """Return the stage's length in seconds, 0.0 when it did not run (or not to its end)."""
+        reading = self.readings.get(stage)
+        return reading.seconds if reading else 0.0
+
+    def performance_metrics(self) -> dict[str, float]:
+        """Return the reply's `performance_metrics`: seconds by key, every key present."""
+        return {key: self.seconds(stage) for stage, key in names.PERFORMANCE_KEYS.items()}

@@ -1,0 +1,254 @@
+"""One turn's telemetry: each stage is read once from the clock, and everything that reports is told the same figures.
+
+A `TurnTrace` is the span `chat.turn`, open for the length of the turn's task; `stage()` opens a stage under it. Both
+are entered and left in one task, and never across a `yield`. Spans that ended before the conversation was known wait,
+already timed, until `identify()` or the turn's end names it: every span of a turn carries the same ids.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+import trio
+from opentelemetry import context as otel_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.util.types import AttributeValue
+
+from telemetry import names
+from telemetry.active_users import ActiveUsers
+from telemetry.metrics import Instruments
+from telemetry.stage_clock import Reading, StageClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFacts:
+    """What is known of a turn that ended: for the log line, for `/ops/turns`, and for whoever else listens.
+
+    `timings` are the reply's `performance_metrics`; `ended_at_ns` is nanoseconds since the epoch. No text, and of the
+    ids only those that lead to the rows and to the trace.
+    """
+
+    turn_id: str
+    trace_id: str
+    conversation_id: str | None
+    plan: str
+    surface: str
+    outcome: names.Outcome
+    error_type: str | None
+    timings: Mapping[str, float]
+    details: Mapping[str, AttributeValue]
+    ended_at_ns: int
+
+
+@runtime_checkable
+class Classified(Protocol):
+    """An exception that says how telemetry may call it; the values come from closed lists."""
+
+    error_type: str
+    outcome: names.Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTelemetry:
+    """What every turn's trace needs: tracer, instruments, the key of user ids, and who hears of a turn's end."""
+
+    tracer: Tracer
+    instruments: Instruments
+    user_key: bytes
+    active_users: ActiveUsers
+    listeners: tuple[Callable[[TurnFacts], None], ...] = ()
+    new_clock: Callable[[], StageClock] = StageClock
+
+    def turn(self, *, turn_id: str, user_id: str, trace_id: str, surface: str, plan: str = "concurrent") -> "TurnTrace":
+        """Return the trace of a turn that begins now; enter it in the turn's own task."""
+        self.active_users.seen(user_id)
+        return TurnTrace(self, turn_id, user_hash(self.user_key, user_id), trace_id, surface, plan)
+
+
+def user_hash(key: bytes, user_id: str) -> str:
+    """Return the keyed hash under which telemetry knows a user: 16 hex digits of BLAKE2b."""
+    return hashlib.blake2b(user_id.encode(), key=key, digest_size=8).hexdigest()
+
+
+class TurnTrace:
+    """The span `chat.turn` and the turn's readings. Enter it once."""
+
+    def __init__(
+        self, telemetry: TurnTelemetry, turn_id: str, user: str, trace_id: str, surface: str, plan: str
+    ) -> None:
+        self.clock = telemetry.new_clock()
+        self.instruments = telemetry.instruments
+        self.tracer = telemetry.tracer
+        self.turn_id = turn_id
+        self.trace_id = trace_id
+        self.plan = plan
+        self.surface = surface
+        self.outcome: names.Outcome = "ok"
+        self.error_type: str | None = None
+        self.conversation_id: str | None = None
+        self.details: dict[str, AttributeValue] = {}
+        self._listeners = telemetry.listeners
+        self._shared: dict[str, AttributeValue] = {names.USER_ID: user, names.CHAT_PLAN: plan}
+        self._unidentified: list[tuple[Span, int]] = []
+        self._open: list[Span] = []
+
+    def __enter__(self) -> Self:
+        attributes = {**self._shared, names.CHAT_SURFACE: self.surface, names.CHAT_TURN_ID: self.turn_id}
+        self._span = self.open_span(names.TURN, SpanKind.INTERNAL, self.clock.started_ns, attributes)
+        self.context = set_span_in_context(self._span)
+        self._token = otel_context.attach(self.context)
+        return self
+
+    def stage(
+        self,
+        name: str,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        *,
+        span_name: str | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        start_ns: int | None = None,
+    ) -> "StageTrace":
+        """Return stage `name`, to be entered now.
+
+        Args:
+            name: the stage, as in `telemetry.names`.
+            attributes: of its span, known at the start.
+            span_name: where the span is called otherwise.
+            kind: the span's kind.
+            start_ns: a reading of the turn's clock at which the stage really began; now, when not given.
+        """
+        return StageTrace(self, name, span_name or name, kind, {**self._shared, **(attributes or {})}, start_ns)
+
+    def identify(self, conversation_id: str) -> None:
+        """Name the conversation: on every span of this turn, past and to come."""
+        self.conversation_id = conversation_id
+        ids = {names.SESSION_ID: conversation_id, names.GEN_AI_CONVERSATION: conversation_id}
+        self._shared.update(ids)
+        for span in self._open:
+            span.set_attributes(ids)
+        self._end_waiting(ids)
+
+    def fail(self, error: BaseException) -> None:
+        """Take outcome and `error.type` from what ended the turn."""
+        self.outcome, self.error_type = classify(error)
+
+    def open_span(self, name: str, kind: SpanKind, start_ns: int, attributes: Mapping[str, AttributeValue]) -> Span:
+        """Start a span at a reading of the clock; `close_span` ends it."""
+        span = self.tracer.start_span(name, kind=kind, attributes=attributes, start_time=self.clock.wall(start_ns))
+        self._open.append(span)
+        return span
+
+    def close_span(self, span: Span, end_ns: int, error_type: str | None) -> None:
+        """End a span at a reading of the clock, exactly once; with `error_type`, as an error."""
+        self._open.remove(span)
+        if error_type:
+            span.set_attribute(names.ERROR_TYPE, error_type)
+            span.set_status(Status(StatusCode.ERROR, error_type))
+        if self.conversation_id is None:
+            self._unidentified.append((span, self.clock.wall(end_ns)))
+        else:
+            span.end(self.clock.wall(end_ns))
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        otel_context.detach(self._token)
+        if error is not None:
+            self.fail(error)
+        reading = self.clock.close(names.TURN, self.clock.started_ns)
+        self._span.set_attribute(names.CHAT_OUTCOME, self.outcome)
+        self.close_span(self._span, reading.end_ns, self.error_type)
+        self._end_waiting({})
+        self._record(reading)
+        facts = self._facts(reading)
+        for listener in self._listeners:
+            listener(facts)
+
+    def _end_waiting(self, ids: Mapping[str, AttributeValue]) -> None:
+        for span, end_ns in self._unidentified:
+            span.set_attributes(ids)
+            span.end(end_ns)
+        self._unidentified.clear()
+
+    def _record(self, reading: Reading) -> None:
+        labels = {names.PLAN: self.plan, names.OUTCOME: self.outcome}
+        overhead = max(0.0, reading.seconds - self.clock.seconds(names.LLM))
+        self.instruments.turn_overhead.record(overhead, labels, context=self.context)
+        labels[names.SURFACE] = self.surface
+        self.instruments.turn_duration.record(reading.seconds, labels, context=self.context)
+
+    def _facts(self, reading: Reading) -> TurnFacts:
+        return TurnFacts(
+            turn_id=self.turn_id,
+            trace_id=self.trace_id,
+            conversation_id=self.conversation_id,
+            plan=self.plan,
+            surface=self.surface,
+            outcome=self.outcome,
+            error_type=self.error_type,
+            timings=self.clock.performance_metrics(),
+            details=dict(self.details),
+            ended_at_ns=self.clock.wall(reading.end_ns),
+        )
+
+
+@dataclass(slots=True)
+class StageTrace:
+    """A stage of a turn: a span that is current inside the `with` block, and a reading when it is left."""
+
+    turn: TurnTrace
+    name: str
+    span_name: str
+    kind: SpanKind
+    attributes: dict[str, AttributeValue]
+    start_ns: int | None
+    outcome: names.Outcome = "ok"
+    error_type: str | None = None
+    context: otel_context.Context = field(init=False)
+    _span: Span = field(init=False)
+    _token: object = field(init=False)
+
+    def __enter__(self) -> Self:
+        self.start_ns = self.turn.clock.now() if self.start_ns is None else self.start_ns
+        self._span = self.turn.open_span(self.span_name, self.kind, self.start_ns, self.attributes)
+        self.context = set_span_in_context(self._span)
+        self._token = otel_context.attach(self.context)
+        return self
+
+    def set(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Add attributes to the stage's span."""
+        self._span.set_attributes(attributes)
+
+    def event(self, name: str) -> None:
+        """Add an event to the stage's span, now."""
+        self._span.add_event(name, timestamp=self.turn.clock.wall(self.turn.clock.now()))
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the stage as failed by `error`, though the turn goes on."""
+        self.outcome, self.error_type = classify(error)
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        otel_context.detach(self._token)  # type: ignore[arg-type]  # the API does not export its token's type
+        if error is not None:
+            self.fail(error)
+        assert self.start_ns is not None
+        reading = self.turn.clock.close(self.name, self.start_ns)
+        self.turn.close_span(self._span, reading.end_ns, self.error_type)
+        labels = {names.STAGE: self.name, names.OUTCOME: self.outcome}
+        self.turn.instruments.stage_duration.record(reading.seconds, labels, context=self.context)
+
+
+def classify(error: BaseException) -> tuple[names.Outcome, str]:
+    """Return how telemetry calls `error`: its own words when it is one of ours, else `cancelled` or `internal`."""
+    if isinstance(error, trio.Cancelled):
+        return "cancelled", "cancelled"
+    if isinstance(error, BaseExceptionGroup):
+        if error.split(trio.Cancelled)[1] is None:
+            return "cancelled", "cancelled"
+    elif isinstance(error, Classified):
+        return error.outcome, error.error_type
+    return "internal_error", "internal"

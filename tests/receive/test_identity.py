@@ -1,0 +1,48 @@
+"""AUTH_MODE=dev: the bearer token is the user, on loopback names only."""
+
+import pytest
+
+from app.errors import CallerFault
+from app.receive.identity import MAX_KNOWN_USERS, DevIdentity
+from tests.standins import MemoryDatabase
+
+
+@pytest.mark.parametrize(
+    "token", ["", "Bearer", "Bearer ", "Basic demo", "Bearer a b", "Bearer ../x", "Bearer " + "a" * 65, "demo"]
+)
+async def test_no_or_bad_token_is_401(token: str) -> None:
+    """Without a well-formed bearer token nobody is let in."""
+    with pytest.raises(CallerFault) as caught:
+        await DevIdentity(MemoryDatabase(), make_users=True).user(token, "127.0.0.1:8000")
+    assert (caught.value.code, caught.value.kind.status) == ("unauthenticated", 401)
+
+
+@pytest.mark.parametrize("host", ["", "example.com", "127.0.0.1.example.com", "evil.test:8000", "[::2]"])
+async def test_a_foreign_host_name_is_401(host: str) -> None:
+    """A name that a stranger points at loopback does not reach the dev identity."""
+    with pytest.raises(CallerFault):
+        await DevIdentity(MemoryDatabase(), make_users=True).user("Bearer demo", host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000"])
+async def test_loopback_names_are_let_in(host: str) -> None:
+    """Every loopback name will do, and the embedded database gets the user."""
+    database = MemoryDatabase()
+    assert await DevIdentity(database, make_users=True).user("bearer demo", host) == "demo"
+    assert database.users == {"demo"}
+
+
+async def test_elsewhere_unknown_users_are_401() -> None:
+    """On a database that is not ours to fill, only its users are let in."""
+    identity = DevIdentity(MemoryDatabase(users={"known"}), make_users=False)
+    assert await identity.user("Bearer known", "localhost") == "known"
+    with pytest.raises(CallerFault):
+        await identity.user("Bearer unknown", "localhost")
+
+
+async def test_known_users_are_bounded() -> None:
+    """Remembering users does not grow without end."""
+    identity = DevIdentity(MemoryDatabase(), make_users=True)
+    for number in range(MAX_KNOWN_USERS + 5):
+        await identity.user(f"Bearer u{number}", "localhost")
+    assert len(identity._known) == MAX_KNOWN_USERS

@@ -1,0 +1,303 @@
+"""Stand-ins that hold to the ports, for tests on virtual time: no socket, thread, file or process."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import trio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+from app.admit.door import Door
+from app.admit.gate import Gate
+from app.chat_turn import ChatTurn
+from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText
+from app.edge.turns import TurnEnd, Turns
+from app.fetch.grounding import GroundingFetch
+from app.fetch.history import HistoryFetch
+from app.fetch.project import ProjectFetch
+from app.fetch.prompt import PromptRules
+from app.generate.model_call import Generate, ModelRules
+from app.save.turn_record import Save
+from app.turn import Conversation, Project, StoredMessage, TokenUsage, TurnRequest
+from telemetry.active_users import ActiveUsers
+from telemetry.metrics import build_instruments
+from telemetry.stage_clock import StageClock
+from telemetry.turn_trace import TurnFacts, TurnTelemetry
+
+Before = Callable[[], Awaitable[None]]
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+async def at_once() -> None:
+    """Do nothing but pass a checkpoint."""
+    await trio.lowlevel.checkpoint()
+
+
+def after(seconds: float) -> Before:
+    """Return a step that takes so long."""
+    return partial(trio.sleep, seconds)
+
+
+async def never() -> None:
+    """Stall for ever."""
+    await trio.sleep_forever()
+
+
+def failing(error: Exception) -> Before:
+    """Return a step that raises `error`."""
+
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    return fail
+
+
+@dataclass
+class MemoryDatabase:
+    """`Database` in dictionaries. What each call waits for first can be set, so that it can be slow, stall or fail."""
+
+    before_history: Before = at_once
+    before_project: Before = at_once
+    before_conversation: Before = at_once
+    before_write: list[Before] = field(default_factory=list)
+    projects: dict[str, Project] = field(default_factory=dict)
+    users: set[str] = field(default_factory=set)
+    conversations: dict[uuid.UUID, tuple[str, str]] = field(default_factory=dict)
+    rows: dict[tuple[uuid.UUID, str], LogRow] = field(default_factory=dict)
+
+    async def user_exists(self, user_id: str) -> bool:
+        return user_id in self.users
+
+    async def ensure_user(self, user_id: str) -> None:
+        self.users.add(user_id)
+
+    async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
+        await self.before_history()
+        owner, _ = self.conversations.get(conversation_id, ("", ""))
+        return self._read(conversation_id, newest) if owner == user_id else None
+
+    async def conversation_for_page(self, user_id: str, page_id: str, newest: int) -> Conversation | None:
+        await self.before_history()
+        for conversation_id, key in self.conversations.items():
+            if key == (user_id, page_id):
+                return self._read(conversation_id, newest)
+        return None
+
+    def _read(self, conversation_id: uuid.UUID, newest: int) -> Conversation:
+        rows = sorted(
+            (row for row in self.rows.values() if row.conversation_id == conversation_id),
+            key=lambda row: row.created_at,
+        )
+        messages = tuple(
+            StoredMessage(
+                sender=row.sender,
+                message=row.message,
+                created_at=row.created_at,
+                turn_id=str(row.turn_id),
+                context_data=row.context_data,
+            )
+            for row in rows[-newest:]
+        )
+        return Conversation(id=conversation_id, messages=messages)
+
+    async def project(self, user_id: str, project_id: str) -> Project | None:
+        await self.before_project()
+        return self.projects.get(project_id)
+
+    async def project_of_memo(self, user_id: str, memo_id: str) -> Project | None:
+        return await self.project(user_id, memo_id)
+
+    async def latest_project(self, user_id: str) -> Project | None:
+        await self.before_project()
+        return next(reversed(self.projects.values()), None)
+
+    async def ensure_conversation(
+        self, user_id: str, page_id: str, conversation_id: uuid.UUID, title: str
+    ) -> uuid.UUID:
+        await self.before_conversation()
+        for known, key in self.conversations.items():
+            if key == (user_id, page_id):
+                return known
+        self.conversations[conversation_id] = (user_id, page_id)
+        return conversation_id
+
+    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+        if self.before_write:
+            await self.before_write.pop(0)()
+        for row in rows:
+            self.rows.setdefault((row.turn_id, row.sender), row)
+
+    def senders(self) -> list[str]:
+        """Return who said the stored messages, in the order of their times."""
+        return [row.sender for row in sorted(self.rows.values(), key=lambda row: row.created_at)]
+
+    def stored(self, sender: str) -> LogRow:
+        """Return the one row that `sender` has."""
+        (row,) = [row for row in self.rows.values() if row.sender == sender]
+        return row
+
+
+@dataclass
+class PacedModel:
+    """`ChatModel` that says its pieces, each after a step that may wait, stall or fail."""
+
+    pieces: Sequence[tuple[Before, str]] = ((at_once, "Yes. "), (at_once, "And you?"))
+    finish_reason: str = "stop"
+    usage: TokenUsage | None = field(
+        default_factory=lambda: TokenUsage(prompt_tokens=5, completion_tokens=2, total_tokens=7)
+    )
+    before_end: Before = at_once
+    name: str = "paced"
+    host: tuple[str, int] = ("model.test", 443)
+    provider: str = "test"
+    asked: list[ModelRequest] = field(default_factory=list)
+    talking: int = 0
+
+    async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
+        self.asked.append(request)
+        self.talking += 1
+        try:
+            for before, piece in self.pieces:
+                await before()
+                await on_text(piece)
+            await self.before_end()
+        finally:
+            self.talking -= 1
+        return ModelEnd(
+            finish_reason=self.finish_reason, model="paced-1", response_id="r1", request_id="q1", usage=self.usage
+        )
+
+
+class SpanCount(SpanProcessor):
+    """Counts starts and ends, and keeps what ended."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, str] = {}
+        self.ended: list[ReadableSpan] = []
+
+    def on_start(self, span: Span, parent_context: object = None) -> None:
+        self.open[span.get_span_context().span_id] = span.name
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.get_span_context()
+        assert context is not None
+        assert self.open.pop(context.span_id), "ended twice, or never started"
+        self.ended.append(span)
+
+    def named(self, name: str) -> ReadableSpan:
+        """Return the one ended span of that name."""
+        (span,) = [span for span in self.ended if span.name == name]
+        return span
+
+    def names(self) -> set[str]:
+        return {span.name for span in self.ended}
+
+
+@dataclass
+class Watched:
+    """Telemetry whose spans and metrics a test can read."""
+
+    telemetry: TurnTelemetry
+    spans: SpanCount
+    reader: InMemoryMetricReader
+    facts: list[TurnFacts]
+    tracers: TracerProvider
+    meters: MeterProvider
+
+    def points(self, name: str) -> list[HistogramDataPoint]:
+        """Return the points of a histogram, as of now."""
+        data = self.reader.get_metrics_data()
+        metrics = [
+            metric
+            for resource in (data.resource_metrics if data else [])
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        ]
+        return [
+            point
+            for metric in metrics
+            if metric.name == name
+            for point in metric.data.data_points
+            if isinstance(point, HistogramDataPoint)
+        ]
+
+
+def virtual_clock() -> StageClock:
+    """Return a stage clock on Trio's time, so that virtual seconds are what it measures."""
+    return StageClock(
+        lambda: round(trio.current_time() * 1e9), lambda: int(datetime(2026, 11, 22, tzinfo=UTC).timestamp() * 1e9)
+    )
+
+
+def watched(*, sampled: bool = True, new_clock: Callable[[], StageClock] = virtual_clock) -> Watched:
+    """Return telemetry that keeps what it is told."""
+    spans, reader, facts = SpanCount(), InMemoryMetricReader(), list[TurnFacts]()
+    tracers = TracerProvider(sampler=ALWAYS_ON if sampled else ALWAYS_OFF, shutdown_on_exit=False)
+    tracers.add_span_processor(spans)
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    telemetry = TurnTelemetry(
+        tracer=tracers.get_tracer("test"),
+        instruments=build_instruments(meters.get_meter("test")),
+        user_key=b"key",
+        active_users=ActiveUsers(lambda: 0.0),
+        listeners=(facts.append,),
+        new_clock=new_clock,
+    )
+    return Watched(telemetry, spans, reader, facts, tracers, meters)
+
+
+@dataclass
+class House:
+    """The stages joined around stand-ins, with the server's turn nursery."""
+
+    turns: Turns
+    door: Door
+    gate: Gate
+    seen: Watched
+
+    async def ask(self, request: TurnRequest) -> TurnEnd:
+        """Follow a turn to its end."""
+        return await self.turns.follow(request, TRACE_ID)
+
+
+@asynccontextmanager
+async def open_house(
+    database: Database | None = None,
+    model: ChatModel | None = None,
+    *,
+    seen: Watched | None = None,
+    slots: int = 10,
+    queue_timeout_s: float = 10.0,
+    turn_timeout_s: float = 55.0,
+    prompt_max_chars: int = 48_000,
+) -> AsyncIterator[House]:
+    """Open a house with API.md's default deadlines; leaving it waits for the turns."""
+    database = database if database is not None else MemoryDatabase()
+    model = model if model is not None else PacedModel()
+    seen = seen or watched()
+    door, gate = Door(lambda: True), Gate(slots, queue_timeout_s)
+    chat_turn = ChatTurn(
+        door=door,
+        fetch=GroundingFetch(HistoryFetch(database, newest=20, newest_for_long=50), ProjectFetch(database), 5.0),
+        prompt_rules=PromptRules("You are a tutor.", prompt_max_chars),
+        gate=gate,
+        generate=Generate(model, ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)),
+        save=Save(database, 2.0),
+        timeout_s=turn_timeout_s,
+    )
+    async with trio.open_nursery() as nursery:
+        yield House(Turns(nursery, chat_turn, seen.telemetry), door, gate, seen)
+
+
+def question(message: str = "What is a hypothesis?", **fields: Any) -> TurnRequest:
+    """Return a turn that user u1 asks for, on the page `general`."""
+    base = TurnRequest(turn_id=uuid.uuid4(), user_id="u1", message=message, page_id="general")
+    return replace(base, **fields)
