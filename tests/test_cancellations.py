@@ -1,5 +1,7 @@
 """A turn cancelled at any moment: the model stops, the slot comes back, and what was begun is stored. Virtual time."""
 
+import random
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -12,6 +14,19 @@ MOMENTS = [round(0.05 + 0.1 * step, 2) for step in range(16)]
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_client_that_leaves_cancels_its_turn(moment: float, autojump_clock: MockClock) -> None:
     """Whenever the client leaves, no slot, span or model call stays; a stored question has its one answer row."""
+    await leave_at(moment)
+
+
+@pytest.mark.soak
+async def test_a_client_that_leaves_at_any_of_5000_moments(autojump_clock: MockClock) -> None:
+    """The same at 5,000 seeded moments between the turn's start and its end."""
+    moments = random.Random(20261122)
+    for _ in range(5000):
+        await leave_at(moments.uniform(0, 1.7))
+
+
+async def leave_at(moment: float) -> None:
+    """Run a turn that takes 1.5 s and let its client leave after `moment` seconds."""
     database = MemoryDatabase(
         before_history=after(0.2),
         before_conversation=after(0.1),

@@ -31,6 +31,11 @@ create unique index if not exists chat_logs_turn_id_sender_key on public.chat_lo
 create index if not exists chat_logs_conversation_id_created_at_id_idx
   on public.chat_logs (conversation_id, created_at desc, id desc);
 
+-- A student's projects and memos are looked up with every message sent from their pages.
+create index if not exists projects_user_id_idx on public.projects (user_id);
+create index if not exists memos_user_id_idx on public.memos (user_id);
+create index if not exists memos_project_id_idx on public.memos (project_id);
+
 -- `not valid`: new rows are held to the key at once, rows of an older back end that point nowhere stay readable, and no
 -- table is scanned under the lock. The last migration validates what can be. PostgREST embeds by either kind.
 do $$

@@ -1,0 +1,220 @@
+"""Who may import whom, who may read the environment, and who may catch everything: read off the source itself."""
+
+import ast
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(path for top in ("app", "telemetry") for path in (ROOT / top).rglob("*.py"))
+
+HANDED_ON = {"app.turn", "app.errors", "app.deadlines", "app.clients.ports"}
+EDGE = {"app.edge.application", "app.edge.turns"}
+CONCRETE = {"app.clients.supabase", "app.clients.openai"}
+
+# Package (or file) -> what of `app` it may import beside itself. The longest name that fits a module decides.
+MAY_IMPORT: dict[str, set[str]] = {
+    "telemetry": set(),
+    "app.turn": set(),
+    "app.errors": set(),
+    "app.deadlines": {"app.errors"},
+    "app.settings": {"app.errors"},
+    "app.welcome": set(),
+    "app.admit": HANDED_ON,
+    "app.fetch": HANDED_ON,
+    "app.generate": HANDED_ON,
+    "app.save": HANDED_ON,
+    "app.respond": HANDED_ON,
+    "app.receive": HANDED_ON,
+    "app.receive.routes": HANDED_ON | EDGE | {"app.receive", "app.respond"},
+    "app.chat_turn": HANDED_ON | {"app.admit", "app.fetch", "app.generate", "app.save"},
+    "app.edge": HANDED_ON | {"app.chat_turn", "app.respond"},
+    "app.ops": HANDED_ON | {"app.respond", "app.receive.identity", "app.edge.application"},
+    "app.clients": {"app.turn", "app.errors"},
+    "app.embedded": {"app.clients"},
+    "app.bootstrap": {"app"},
+    "app.__main__": {"app.errors", "app.settings", "app.bootstrap"},
+    "app": set(),
+}
+
+# File -> how often it catches everything, and why it may. A handler that only looks and raises again needs no row.
+MAY_SWALLOW: dict[str, tuple[int, str]] = {
+    "app.edge.turns": (1, "the turn's boundary: one broken turn must not end the server's turn nursery"),
+    "app.save.turn_record": (1, "the save: whatever goes wrong, the answer is given"),
+    "app.clients.in_process": (1, "the connection guard of an embedded service"),
+    "telemetry.providers": (3, "exporter safety: telemetry never fails what it watches"),
+}
+READS_ENVIRONMENT = {"app.settings"}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def imported(path: Path) -> set[str]:
+    """Return every module of ours that a file imports, wherever in it; `from package import module` is that module."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            found |= {_narrowed(node.module, alias.name) for alias in node.names}
+    return {name for name in found if is_within(name, "app") or is_within(name, "telemetry")}
+
+
+def _narrowed(package: str, name: str) -> str:
+    file = ROOT.joinpath(*package.split("."), name)
+    return f"{package}.{name}" if file.with_suffix(".py").exists() or file.is_dir() else package
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def rule_of(module: str) -> str:
+    return max((name for name in MAY_IMPORT if is_within(module, name)), key=len)
+
+
+def broken_imports(path: Path) -> set[str]:
+    module = module_name(path)
+    rule = rule_of(module)
+    allowed = MAY_IMPORT[rule] | {rule} | (set() if rule == "telemetry" else {"telemetry"})
+    if rule == "app":
+        allowed = {"telemetry"}
+    return {name for name in imported(path) if not any(is_within(name, package) for package in allowed)}
+
+
+def importers_of(package: str) -> set[str]:
+    """Return the modules outside `package` that import it."""
+    users = {module_name(path) for path in FILES if any(is_within(name, package) for name in imported(path))}
+    return {module for module in users if not is_within(module, package)}
+
+
+def broad_handlers(path: Path) -> Iterator[ast.ExceptHandler]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            if any(one is None or ast.unparse(one) in {"Exception", "BaseException"} for one in caught):
+                yield node
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    leaves = any(isinstance(node, ast.Return | ast.Break | ast.Continue) for node in ast.walk(handler))
+    return isinstance(last, ast.Raise) and last.exc is None and not leaves
+
+
+def suppresses_everything(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) not in {"suppress", "contextlib.suppress"}:
+        return False
+    return bool({ast.unparse(argument) for argument in node.args} & {"Exception", "BaseException"})
+
+
+def uses(matches: Callable[[ast.AST], bool]) -> set[str]:
+    return {module_name(path) for path in FILES if any(matches(node) for node in ast.walk(tree(path)))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_a_module_imports_only_what_its_row_allows(path: Path) -> None:
+    """A file imports nothing of ours but what the table gives its package, the package itself, and telemetry."""
+    assert broken_imports(path) == set()
+
+
+def test_every_row_is_about_something() -> None:
+    """No row of the table is left over from a module that is gone, and no top-level module lacks one."""
+    modules = {module_name(path) for path in FILES}
+    assert {name for name in MAY_IMPORT if not any(is_within(module, name) for module in modules)} == set()
+    assert {module for module in modules if rule_of(module) == "app"} == {"app"}
+    assert {name for name in MAY_SWALLOW if name not in modules} == set()
+
+
+def test_telemetry_knows_nothing_of_the_app() -> None:
+    """No file of `telemetry` imports `app`, not even inside a function."""
+    assert {module for module in importers_of("app") if is_within(module, "telemetry")} == set()
+
+
+@pytest.mark.parametrize("concrete", sorted(CONCRETE | {"app.embedded"}))
+def test_only_bootstrap_knows_what_is_concrete(concrete: str) -> None:
+    """Real clients and embedded services are picked in one place."""
+    assert importers_of(concrete) == {"app.bootstrap"}
+
+
+def test_the_in_process_transport_joins_bootstrap_and_the_embedded_services() -> None:
+    """Nobody but them sees it: to a stage, a client is a port."""
+    users = importers_of("app.clients.in_process")
+    assert "app.bootstrap" in users
+    assert {module for module in users if not is_within(module, "app.embedded")} == {"app.bootstrap"}
+
+
+def test_nothing_imports_bootstrap_but_the_command() -> None:
+    """The composition root is at the top."""
+    assert importers_of("app.bootstrap") == {"app.__main__"}
+
+
+def test_only_settings_reads_the_environment() -> None:
+    """`os.environ` and `os.getenv` occur in one file."""
+    names = {"environ", "environb", "getenv", "getenvb"}
+
+    def reads(node: ast.AST) -> bool:
+        attribute = isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value) == "os"
+        return attribute or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and bool(names & {alias.name for alias in node.names})
+        )
+
+    assert uses(reads) == READS_ENVIRONMENT
+
+
+def test_nothing_prints() -> None:
+    """What is to be said goes to the log, or through the one `say` of the command."""
+    assert uses(lambda node: isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "pprint"}) == set()
+
+
+def test_everything_is_caught_at_the_named_places_only() -> None:
+    """A handler for everything either raises again as its last word, or stands in the table with its reason."""
+    swallowing = {
+        module_name(path): sum(not raises_again(handler) for handler in broad_handlers(path)) for path in FILES
+    }
+    assert {name: count for name, count in swallowing.items() if count} == {
+        name: count for name, (count, _reason) in MAY_SWALLOW.items()
+    }
+
+
+def test_a_release_that_catches_base_exceptions_raises_again() -> None:
+    """`except BaseException`, or a bare `except`, is for letting go of something, and never swallows."""
+    for path in FILES:
+        for handler in broad_handlers(path):
+            if handler.type is None or "BaseException" in ast.unparse(handler.type):
+                assert raises_again(handler), f"{module_name(path)}:{handler.lineno}"
+
+
+def test_nothing_is_suppressed_wholesale() -> None:
+    """`suppress(Exception)` would be a handler for everything in disguise."""
+    assert uses(suppresses_everything) == set()
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("raise", True),
+        ("log(); raise", True),
+        ("pass", False),
+        ("raise ValueError from None", False),
+        ("return; raise", False),
+    ],
+)
+def test_raising_again_is_told_from_swallowing(body: str, verdict: bool) -> None:
+    """The judge itself: raising something else, or leaving before the end, is not raising again."""
+    source = ast.parse(f"try: pass\nexcept Exception:\n    {body}")
+    (handler,) = [node for node in ast.walk(source) if isinstance(node, ast.ExceptHandler)]
+    assert raises_again(handler) is verdict
