@@ -1,0 +1,1 @@
+"""What runs with no account and no network, held to the real wire."""

@@ -1,0 +1,1 @@
+"""The embedded Supabase, asked over real sockets."""
