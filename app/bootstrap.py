@@ -211,6 +211,9 @@ def join(
     instance: str,
 ) -> Parts:
     """Join the parts of a server; nothing runs yet."""
+    door = Door(model.ready)
+    gate = Gate(settings.openai_api_pool_size, settings.llm_queue_timeout)
+    chat_turn = _chat_turn(settings, database, model, door, gate)
     instruments = build_instruments(providers.meter)
     recent, users = RecentTurns(), ActiveUsers(time.monotonic)
     telemetry = TurnTelemetry(
@@ -220,9 +223,6 @@ def join(
         active_users=users,
         listeners=(recent.add, _log_turn),
     )
-    door = Door(model.ready)
-    gate = Gate(settings.openai_api_pool_size, settings.llm_queue_timeout)
-    chat_turn = _chat_turn(settings, database, model, door, gate)
     turns = Turns(turn_nursery, chat_turn, telemetry)
     _watch(providers, gate, turns, door, users)
     quart = _application(settings, providers, database, model, turns, door, recent, instance)

@@ -8,13 +8,14 @@ error, which may quote the prompt, goes nowhere.
 import email.utils
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import trio
 
 from app.clients.ports import ModelEnd, ModelRequest, OnText
 from app.clients.sse_decode import SseDecoder, SseError
@@ -22,7 +23,11 @@ from app.errors import CallerFault, Fault, ModelFault
 from app.turn import TokenUsage
 
 MAX_ERROR_BYTES = 64 * 1024
+REST_OF_BODY_S = 1.0
+"""After `[DONE]` the body is read to its end, so that its connection can serve the next call; not for longer."""
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
+_UNSTORABLE = re.compile("[\ud800-\udfff\0]")
+_MAX_TOKENS = 1 << 53  # beyond it, not every reader of JSON keeps a whole number whole
 _PROMPT_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _NEVER = frozenset(
     {
@@ -82,35 +87,56 @@ class _Answer:
     model: str | None = None
     response_id: str | None = None
     usage: TokenUsage | None = None
+    done: bool = False
+    fault: Fault | None = None
+
+    def texts(self, decoder: SseDecoder, piece: bytes) -> Iterator[str]:
+        """Learn from a piece of the body and give its texts. What is wrong with it is kept as `fault`.
+
+        Raising it inside the loop over the body would leave httpx's generators suspended, to be finalised elsewhere.
+        """
+        try:
+            for data in () if self.done or self.fault else _events(decoder, piece):
+                if data == "[DONE]":
+                    self.done = True
+                    return
+                yield _text(self, data)
+        except Fault as fault:
+            self.fault = fault
 
     def take(self, chunk: Mapping[str, Any]) -> str:
         """Learn from a chunk and return its text."""
-        if "error" in chunk:
+        if chunk.get("error") is not None:
             raise _error_chunk(chunk["error"])
-        self.model = chunk.get("model") or self.model
-        self.response_id = chunk.get("id") or self.response_id
+        self.model = _text_or_none(chunk.get("model")) or self.model
+        self.response_id = _text_or_none(chunk.get("id")) or self.response_id
         self.usage = _usage(chunk.get("usage")) or self.usage
         choices = chunk.get("choices") or []
         if not choices:
             return ""
-        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        self.finish_reason = _text_or_none(choices[0].get("finish_reason")) or self.finish_reason
         content = (choices[0].get("delta") or {}).get("content") or ""
         if not isinstance(content, str):
             raise TypeError("content")
-        return content
+        return _storable(content)
 
 
 async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
-    decoder, answer, done = SseDecoder(), _Answer(), False
-    async for piece in response.aiter_bytes():
-        for data in _events(decoder, piece):
-            if data == "[DONE]":
-                done = True
-            elif not done:
-                await on_text(_text(answer, data))
-        if done:
-            break
-    if not done and answer.finish_reason is None:
+    decoder, answer = SseDecoder(), _Answer()
+    with trio.CancelScope() as reading:
+        try:
+            async for piece in response.aiter_bytes():
+                for text in answer.texts(decoder, piece):
+                    await on_text(text)
+                if answer.done or answer.fault:
+                    rest_s = REST_OF_BODY_S if answer.done else 0.0
+                    reading.deadline = min(reading.deadline, trio.current_time() + rest_s)
+        except httpx.HTTPError:
+            if not answer.done:
+                raise
+    if answer.fault is not None:
+        raise answer.fault
+    if not answer.done and answer.finish_reason is None:
         raise ModelFault("model_error", "the answer was cut off", error_type="truncated")
     return ModelEnd(
         finish_reason=answer.finish_reason or "stop",
@@ -135,6 +161,15 @@ def _text(answer: _Answer, data: str) -> str:
         raise ModelFault("model_error", "a chunk is not what the API promises", error_type="bad_stream") from exc
 
 
+def _text_or_none(value: Any) -> str | None:
+    return _storable(value) if isinstance(value, str) else None
+
+
+def _storable(text: str) -> str:
+    """Replace what JSON can spell and neither UTF-8 nor PostgreSQL can hold: lone surrogates, NUL."""
+    return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
+
+
 def _body(request: ModelRequest) -> bytes:
     body: dict[str, Any] = {
         "model": request.model,
@@ -152,8 +187,8 @@ def _usage(value: Any) -> TokenUsage | None:
     """Return the usage, or None when the server sent none, or none that makes sense."""
     if not isinstance(value, dict):
         return None
-    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(completion, int):
+    prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
+    if prompt is None or completion is None:
         return None
     details = value.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
@@ -161,17 +196,22 @@ def _usage(value: Any) -> TokenUsage | None:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
-        cached_tokens=cached if isinstance(cached, int) else None,
+        cached_tokens=_count(cached),
     )
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MAX_TOKENS else None
 
 
 async def _error_body(response: httpx.Response) -> Any:
     """Return the error object of a refusal, or None; at most `MAX_ERROR_BYTES` are read."""
     body = b""
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > MAX_ERROR_BYTES:
-            return None
+    with trio.CancelScope() as reading:
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > MAX_ERROR_BYTES:
+                reading.cancel()
     with suppress(ValueError, AttributeError, RecursionError):
         return json.loads(body).get("error")
     return None  # a gateway's page
@@ -212,6 +252,6 @@ def named_wait(headers: Mapping[str, str], now: datetime) -> float | None:
         with suppress(KeyError, ValueError):
             wait = float(headers[header]) * unit
             return wait if 0 <= wait < float("inf") else None
-    with suppress(KeyError, ValueError, TypeError):
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
         return max(0.0, (email.utils.parsedate_to_datetime(headers["retry-after"]) - now).total_seconds())
     return None

@@ -98,7 +98,7 @@ class SupabaseDatabase:
         if not rows:
             return None
         with _promised():
-            texts = {name: rows[0][name] or "" for name in ("theme", "question", "hypothesis")}
+            texts = {name: _text(rows[0][name]) for name in ("theme", "question", "hypothesis")}
             return Project(id=rows[0]["id"], **texts)
 
     async def ensure_conversation(
@@ -169,7 +169,7 @@ def _rows(response: httpx.Response) -> list[dict[str, Any]]:
         return []
     try:
         rows = response.json()
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise DatabaseFault("database_unavailable", "the answer is not JSON", error_type="not_json") from exc
     if not isinstance(rows, list):
         raise DatabaseFault("database_unavailable", "the answer is not a list of rows", error_type="not_json")
@@ -181,7 +181,7 @@ def _fault(response: httpx.Response, what: str) -> DatabaseFault:
     try:
         body = response.json()
         code = str(body.get("code")) if isinstance(body, dict) else ""
-    except ValueError:
+    except (ValueError, RecursionError):
         pass  # a gateway's error page
     error_type = code if _KNOWN_CODE.fullmatch(code) else f"http_{response.status_code}"
     return DatabaseFault("database_unavailable", f"{what}: {response.status_code} {error_type}", error_type=error_type)
@@ -192,7 +192,7 @@ def _promised() -> Iterator[None]:
     """Tell a row that is not as the select asked for it from a fault of ours."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise DatabaseFault("database_unavailable", "a row is not as it was asked for", error_type="bad_row") from exc
 
 
@@ -200,11 +200,18 @@ def _message(row: Mapping[str, Any]) -> StoredMessage:
     context = row["context_data"]
     return StoredMessage(
         sender="user" if row["sender"] == "user" else "assistant",
-        message=row["message"] or "",
+        message=_text(row["message"]),
         created_at=_time(row["created_at"]),
         turn_id=row["turn_id"],
         context_data=context if isinstance(context, dict) else {},
     )
+
+
+def _text(value: Any) -> str:
+    """Return a column of text, empty when it is null."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError("not a text")
+    return value or ""
 
 
 def _time(text: str) -> datetime:

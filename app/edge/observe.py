@@ -10,6 +10,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,9 +31,11 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from app.deadlines import shielded
 from telemetry import names
 from telemetry.sampling import untrusted
 
+LAST_SEND_S = 10.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -116,7 +119,9 @@ def _with_ids(send: ASGISendCallable, facts: RequestFacts) -> Callable[[ASGISend
             facts.status = message["status"]
             ids = [(b"x-request-id", facts.request_id.encode()), (b"x-trace-id", facts.trace_id.encode())]
             message = {**message, "headers": [*message["headers"], *ids]}
-        await send(message)
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        with shielded(LAST_SEND_S) if last else nullcontext():  # cut off, it would block its connection
+            await send(message)
 
     return send_with_ids
 

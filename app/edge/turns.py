@@ -78,9 +78,12 @@ class Turns:
             log.exception("turn.failed", extra={"turn_id": trace.turn_id})
             return InternalFault("internal_error", type(exc).__name__)
         except BaseExceptionGroup as group:
-            if (errors := group.split(trio.Cancelled)[1]) is not None:  # came together with a cancellation
+            cancelled, errors = group.split(trio.Cancelled)
+            if errors is not None:  # came together with a cancellation
                 log.error("turn.failed", exc_info=errors, extra={"turn_id": trace.turn_id})
-            raise
+            if cancelled is None or (errors is not None and errors.split(Exception)[1] is not None):
+                raise
+            raise cancelled from None  # the logged errors, going on, would end the nursery and every turn in it
 
 
 def _tell(trace: TurnTrace, outcome: TurnOutcome) -> None:
