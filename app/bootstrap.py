@@ -276,7 +276,7 @@ def _application(
         return Readiness(status="draining" if door.draining else "ready" if model.ready() else "loading")
 
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
-    identity = DevIdentity(database, make_users=settings.embedded_database)
+    identity = DevIdentity(database, make_users=settings.embedded_database, timeout_s=settings.db_fetch_timeout)
     return build_application(
         [
             health_routes(readiness),

@@ -17,7 +17,10 @@ Blame = Literal["caller", "overload", "database", "model", "us"]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row of the table: all that is fixed about a fault. `japanese` is `detail` for readers of Japanese."""
+    """A row of the table: all that is fixed about a fault. `japanese` is `detail` for readers of Japanese.
+
+    `retry_after_s`, in seconds, is for faults that do not know better.
+    """
 
     blame: Blame
     status: int
@@ -26,6 +29,7 @@ class Kind:
     title: str
     detail: str
     japanese: str
+    retry_after_s: float | None = None
 
 
 KINDS: Mapping[str, Kind] = {
@@ -82,6 +86,7 @@ KINDS: Mapping[str, Kind] = {
     "model_busy": Kind(
         "model", 503, "shed", True, "Model busy", "The model is busy. Please try again shortly.",
         "AIが混み合っています。少し待ってからもう一度お試しください。",
+        1.0,
     ),
     "model_error": Kind(
         "model", 502, "upstream_error", True, "Model error", "The model could not answer. Please try again.",
@@ -91,6 +96,7 @@ KINDS: Mapping[str, Kind] = {
         "database", 503, "upstream_error", True, "Database unavailable",
         "Your conversation cannot be read right now. Please try again shortly.",
         "いま会話を読み込めません。少し待ってからもう一度お試しください。",
+        5.0,
     ),
     "stage_timeout": Kind(
         "us", 504, "timeout", True, "Too slow", "The answer took too long. Please try again.",
@@ -132,7 +138,7 @@ class Fault(Exception):
         self.kind = KINDS[code]
         self.note = note
         self.stage = stage
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.kind.retry_after_s if retry_after_s is None else retry_after_s
         self.retryable = self.kind.retryable if retryable is None else retryable
         self.error_type = error_type or code
         self.outcome = self.kind.outcome

@@ -1,4 +1,4 @@
-"""Programs that some tests need. Without one they skip with a line that says how to get it; under REQUIRE_ALL=1 they fail."""
+"""Programs that some tests need: without one they skip with a line that says how to get it; REQUIRE_ALL=1 fails them."""
 
 import os
 import shutil

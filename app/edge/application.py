@@ -1,6 +1,7 @@
 """The Quart-Trio application: routes joined, and every error, the framework's own too, as problem+json."""
 
 import json
+import logging
 from collections.abc import Sequence
 
 from quart import Blueprint, Response, request
@@ -11,6 +12,8 @@ from app.edge.observe import REQUEST, RequestFacts
 from app.errors import CallerFault, Fault, InternalFault
 from app.respond.language import Language, preferred_language
 from app.respond.problem import problem_body, problem_headers
+
+log = logging.getLogger(__name__)
 
 _HTTP_CODES = {
     404: "not_found",
@@ -62,7 +65,9 @@ def json_response(body: object, status: int = 200, content_type: str = "applicat
 
 
 async def problem_response(fault: Fault) -> Response:
-    """Return a fault that is not about a turn."""
+    """Return a fault that is not about a turn; those that no caller can help are logged."""
+    if fault.kind.blame != "caller":
+        log.warning("request.failed", extra={"code": fault.code, "error": fault.error_type, "note": fault.note})
     body = problem_body(fault, request_facts().trace_id, reply_language())
     response = json_response(body, fault.kind.status)
     response.headers.update(problem_headers(fault))

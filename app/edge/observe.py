@@ -10,11 +10,12 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import trio
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -120,7 +121,8 @@ def _with_ids(send: ASGISendCallable, facts: RequestFacts) -> Callable[[ASGISend
             ids = [(b"x-request-id", facts.request_id.encode()), (b"x-trace-id", facts.trace_id.encode())]
             message = {**message, "headers": [*message["headers"], *ids]}
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        with shielded(LAST_SEND_S) if last else nullcontext():  # cut off, it would block its connection
+        # The last send, cut off, would leave its connection blocked; a busy connection is one that is being closed.
+        with shielded(LAST_SEND_S) if last else nullcontext(), suppress(trio.BusyResourceError):
             await send(message)
 
     return send_with_ids

@@ -5,7 +5,9 @@ from collections import OrderedDict
 from typing import Protocol
 
 from app.clients.ports import Database
+from app.deadlines import stage_deadline
 from app.errors import CallerFault
+from telemetry import names
 
 USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -20,7 +22,7 @@ class Identity(Protocol):
 
         Raises:
             CallerFault: `unauthenticated`.
-            DatabaseFault: whether there is such a user cannot be found out.
+            DatabaseFault, StageTimeout: whether there is such a user cannot be found out (in time).
         """
 
 
@@ -30,10 +32,12 @@ class DevIdentity:
     Args:
         database: knows the users.
         make_users: whether unknown users are made (the embedded database) or refused.
+        timeout_s: seconds that the database may take.
     """
 
-    def __init__(self, database: Database, *, make_users: bool) -> None:
+    def __init__(self, database: Database, *, make_users: bool, timeout_s: float = 5.0) -> None:
         self._database = database
+        self._timeout_s = timeout_s
         self._make_users = make_users
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -46,7 +50,8 @@ class DevIdentity:
             raise CallerFault("unauthenticated")
         user_id = token.strip()
         if user_id not in self._known:
-            await self._look_up(user_id)
+            with stage_deadline(names.DB_FETCH, self._timeout_s):
+                await self._look_up(user_id)
         self._remember(user_id)
         return user_id
 
