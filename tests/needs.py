@@ -1,4 +1,4 @@
-"""Programs that some tests need: without one they skip with a line that says how to get it; REQUIRE_ALL=1 fails them."""
+"""Programs that some tests need: without one they skip with a line that says how to get it, or fail (REQUIRE_ALL=1)."""
 
 import os
 import shutil
