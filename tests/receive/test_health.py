@@ -1,12 +1,14 @@
 """`/healthz` and `/readyz`, asked through the whole application."""
 
+from typing import cast
+
 import httpx
 import pytest
 import trio
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from app.clients.in_process import InProcessTransport
+from app.clients.in_process import AsgiApp, InProcessTransport
 from app.edge.application import build_application
 from app.edge.observe import Observe
 from app.receive.routes import Readiness, health_routes
@@ -18,7 +20,9 @@ async def asked(path: str, readiness: Readiness) -> httpx.Response:
     app = Observe(quart, NoOpTracerProvider().get_tracer("test"), duration)
     async with (
         trio.open_nursery() as nursery,
-        httpx.AsyncClient(transport=InProcessTransport(app, nursery), base_url="http://test") as client,
+        httpx.AsyncClient(
+            transport=InProcessTransport(cast("AsgiApp", app), nursery), base_url="http://test"
+        ) as client,
     ):
         return await client.get(path)
 

@@ -37,7 +37,7 @@ def test_json_of_the_wrong_shape_is_invalid(body: bytes) -> None:
     assert (refusal(body).code, refusal(body).kind.status) == ("invalid_request", 422)
 
 
-WRONG = [
+WRONG: list[tuple[str, object]] = [
     ("message", 5),
     ("message", None),
     ("message", ["a"]),
