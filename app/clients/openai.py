@@ -242,7 +242,7 @@ def _fault(status: int, code: str, wait_s: float | None) -> Fault:
     if code in _NEVER:
         return ModelFault("model_error", code, retryable=False, error_type=error_type)
     if code in _BUSY_CODES or status in _BUSY_STATUSES:
-        return ModelFault("model_busy", error_type, retry_after_s=wait_s, error_type=error_type)
+        return ModelFault("model_busy", error_type, retry_after_s=wait_s or None, error_type=error_type)
     return ModelFault("model_error", error_type, retryable=status in {200} | _BRIEF_STATUSES, error_type=error_type)
 
 
