@@ -118,6 +118,26 @@ async def test_two_processes_may_start_on_one_new_file(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM projects").fetchone() == (2,)
 
 
+async def test_a_file_that_someone_else_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses the switch to WAL at once while another process writes; opening waits until that is done."""
+    path = tmp_path / "shared.sqlite"
+    opened = trio.Event()
+
+    async def start() -> None:
+        async with open_embedded_supabase(path):
+            opened.set()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            with trio.move_on_after(0.3):
+                await opened.wait()
+            assert not opened.is_set()
+            other.execute("ROLLBACK")
+    assert opened.is_set()
+
+
 async def test_a_schema_file_applies_whole_or_not_at_all(tmp_path: Path) -> None:
     """A file that fails in its middle leaves nothing of itself, and the files before it stay applied."""
     path, broken = tmp_path / "db.sqlite", tmp_path / "003_broken.sql"
