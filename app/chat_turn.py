@@ -5,20 +5,28 @@
 A turn is one task in the server's turn nursery (app/edge/turns.py). What ends it early, be it a fault, its deadline or
 a cancellation, ends everything it started; but once its question was handed to the save, its answer's row follows, with
 whatever text there is by then.
+
+Two plans compose the same stages: `concurrent` does side by side what can be, `sequential` one thing after the other.
+Who speaks, the tutor or the conversation agent, is the speaker's business.
 """
 
-from dataclasses import dataclass
+import logging
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 from app.admit.door import Door
 from app.admit.gate import Gate
 from app.deadlines import stage_deadline, stage_nursery
+from app.errors import Fault
 from app.fetch.grounding import GroundingFetch
 from app.fetch.prompt import PromptRules, build_prompt
-from app.generate.model_call import Generate
+from app.generate.speaker import Speaker
 from app.save.turn_record import Save, TurnRecord
-from app.turn import Draft, Prompt, TurnOutcome, TurnRequest
+from app.turn import Draft, Grounding, Prompt, TurnOutcome, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +37,7 @@ class ChatTurn:
     fetch: GroundingFetch
     prompt_rules: PromptRules
     gate: Gate
-    generate: Generate
+    speaker: Speaker
     save: Save
     timeout_s: float
 
@@ -40,14 +48,11 @@ class ChatTurn:
             Fault: why there is no answer. A turn that ends before the model is asked stores nothing.
         """
         self.door.check()
-        draft = self.generate.draft()
+        draft = self.speaker.draft()
         record = self.save.record(request, trace)
         try:
             with stage_deadline(names.TURN, self.timeout_s):
-                grounding = await self.fetch(request, trace)
-                prompt = build_prompt(self.prompt_rules, request, grounding)
-                record.place(grounding)
-                await self._ask(prompt, draft, record, trace)
+                grounding, prompt = await self._answer(request, draft, record, trace)
         except Exception:
             draft.finish = "error"
             raise
@@ -59,12 +64,62 @@ class ChatTurn:
             draft=draft,
             project=grounding.project,
             history_count=prompt.history_count,
-            warnings=(*grounding.warnings, *prompt.warnings, *(("save_failed",) if saved == "no" else ())),
+            warnings=(
+                *grounding.warnings,
+                *prompt.warnings,
+                *(("fallback",) if draft.fallback else ()),
+                *(("save_failed",) if saved == "no" else ()),
+            ),
             saved=saved,
         )
 
-    async def _ask(self, prompt: Prompt, draft: Draft, record: TurnRecord, trace: TurnTrace) -> None:
+    async def _answer(
+        self, request: TurnRequest, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> tuple[Grounding, Prompt]:
+        """Go through the stages; a bug in the concurrent plan, met before the model was asked, costs a second go."""
+        try:
+            return await self._stages(request, draft, record, trace)
+        except Fault:
+            raise
+        except Exception:
+            if request.plan == "sequential" or record.owed:
+                raise
+            log.exception("plan.failed", extra={"plan": request.plan, "turn_id": trace.turn_id})
+            trace.replan("sequential")
+            trace.fall_back("plan")
+            return await self._stages(replace(request, plan="sequential"), draft, record, trace)
+
+    async def _stages(
+        self, request: TurnRequest, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> tuple[Grounding, Prompt]:
+        grounding = await self.fetch(request, trace)
+        record.place(grounding)
+        with self.speaker.stage(trace):
+            instructions = self.speaker.prepare(request, grounding, draft, trace)
+            prompt = build_prompt(self.prompt_rules, request, grounding, instructions)
+            plan = self._concurrent if request.plan == "concurrent" else self._sequential
+            await plan(request, prompt, draft, record, trace)
+        return grounding, prompt
+
+    async def _concurrent(
+        self, request: TurnRequest, prompt: Prompt, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> None:
         """Ask the model while the question is saved; the slot is given back before anyone waits for that save."""
-        async with stage_nursery() as nursery, self.gate.slot(trace):
-            record.hand_over_question(nursery)
-            await self.generate(prompt, draft, trace)
+        async with stage_nursery() as nursery:
+            study = self.speaker.study(request, prompt, draft, trace)
+            async with self._slot(request, trace):
+                record.hand_over_question(nursery)
+                nursery.start_soon(study.run)
+                await self.speaker.speak(request, prompt, draft, trace)
+            await study.finish(draft)
+
+    async def _sequential(
+        self, request: TurnRequest, prompt: Prompt, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> None:
+        """Ask the model; both rows are saved after, one by one."""
+        async with self._slot(request, trace):
+            record.owe()
+            await self.speaker.speak(request, prompt, draft, trace)
+
+    def _slot(self, request: TurnRequest, trace: TurnTrace) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if request.by_rules else self.gate.slot(trace)

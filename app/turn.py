@@ -4,14 +4,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+from app.errors import Fault
 
 Sender = Literal["user", "assistant"]
 Finish = Literal["stop", "length", "cancelled", "error"]
 Saved = Literal["database", "outbox", "no"]
-Surface = Literal["chat"]
-Plan = Literal["concurrent"]
-Shortfall = Literal["project_unavailable", "history_shortened", "save_failed"]
+Surface = Literal["chat", "agent"]
+Plan = Literal["concurrent", "sequential"]
+Feature = Literal["chat", "agent"]
+Fallback = Literal["model", "heuristic"]
+Shortfall = Literal["project_unavailable", "history_shortened", "save_failed", "fallback"]
 """In what an answer is less than it should be, though it is given: the codes of a reply's `warnings`."""
 
 TURN_IDS = uuid.UUID("5b6f3f0e-64b1-4a3e-9a63-0d2c6c1f7a10")
@@ -20,7 +24,11 @@ TURN_IDS = uuid.UUID("5b6f3f0e-64b1-4a3e-9a63-0d2c6c1f7a10")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRequest:
-    """A message that one user sends. `conversation_id` and `project_id` are None when the caller named none."""
+    """A message that one user sends. `conversation_id` and `project_id` are None when the caller named none.
+
+    `newest` is how many stored messages are read; None leaves it to the settings. `by_rules` asks the agent for an
+    answer without the model.
+    """
 
     turn_id: uuid.UUID
     user_id: str
@@ -30,6 +38,11 @@ class TurnRequest:
     project_id: str | None = None
     context: str = ""
     surface: Surface = "chat"
+    feature: Feature = "chat"
+    plan: Plan = "concurrent"
+    newest: int | None = None
+    with_history: bool = True
+    by_rules: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +120,27 @@ class TokenUsage:
         }
 
 
+class AgentPart(Protocol):
+    """What the conversation agent adds to an answer (app/generate/agent/values.py)."""
+
+    def as_reply(self) -> dict[str, Any]:
+        """Return the reply's agent fields, ready for JSON; they are stored with the answer too."""
+
+
 @dataclass(slots=True)
 class Draft:
-    """The answer while it grows. Whatever ends the turn, what is in here then is what gets stored."""
+    """The answer while it grows. Whatever ends the turn, what is in here then is what gets stored.
+
+    `fallback` says that something second-best answered, and `stood_in_for` the fault because of which.
+    """
 
     model: str
     parts: list[str] = field(default_factory=list)
     finish: Finish = "cancelled"
     usage: TokenUsage | None = None
+    agent: AgentPart | None = None
+    fallback: Fallback | None = None
+    stood_in_for: Fault | None = None
 
     @property
     def text(self) -> str:

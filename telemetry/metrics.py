@@ -23,6 +23,7 @@ class Instruments:
     model_tokens: Histogram
     limiter_wait: Histogram
     warnings: Counter
+    fallbacks: Counter
     upstream_rejections: Counter
 
 
@@ -50,6 +51,7 @@ def build_instruments(meter: Meter) -> Instruments:
             explicit_bucket_boundaries_advisory=list(names.GEN_AI_TOKEN_BUCKETS),
         ),
         limiter_wait=seconds(names.LIMITER_WAIT, "Wait for a slot of the model limiter."),
+        fallbacks=meter.create_counter(names.FALLBACKS, description="Turns that went on in a second-best way."),
         warnings=meter.create_counter(names.WARNINGS, description="Warnings given with an answer."),
         upstream_rejections=meter.create_counter(
             names.UPSTREAM_REJECTIONS, description="Answers with which the model's host refused a call."

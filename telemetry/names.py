@@ -22,6 +22,13 @@ LLM_QUEUE: Final = "llm.queue"
 LLM: Final = "llm"
 LLM_FIRST_TOKEN: Final = "llm.first_token"  # a deadline inside LLM; no span of its own
 LLM_IDLE: Final = "llm.idle"  # likewise
+AGENT: Final = "agent"  # from its first rule to its view's end, the wait for a slot included
+AGENT_STATE: Final = "agent.state"
+AGENT_PLAN: Final = "agent.plan"
+AGENT_SUPPORT: Final = "agent.support_type"
+AGENT_ACTS: Final = "agent.acts"
+AGENT_REPLY: Final = "agent.reply"
+AGENT_STUDY: Final = "agent.study"  # the model's own state and plan, beside the reply; its span is `chat {model}` too
 SAVE_USER: Final = "save.user"
 DB_SAVE: Final = "db_save"
 
@@ -33,10 +40,13 @@ PERFORMANCE_KEYS: Final = {
     TURN: "total_time",
 }
 """Stage to its key in a reply's `performance_metrics`."""
+AGENT_KEY: Final = "agent_processing_time"
+"""The key that agent turns have besides, for stage AGENT."""
 
 # Span attributes of ours.
 CHAT_PLAN: Final = "chat.plan"
 CHAT_SURFACE: Final = "chat.surface"
+CHAT_FALLBACK: Final = "chat.fallback"
 CHAT_OUTCOME: Final = "chat.outcome"
 CHAT_TURN_ID: Final = "chat.turn.id"
 CHAT_HISTORY_COUNT: Final = "chat.history.count"
@@ -79,6 +89,7 @@ HTTP_SERVER_DURATION: Final = "http.server.request.duration"
 TURN_DURATION: Final = "chat.turn.duration"
 TURN_OVERHEAD: Final = "chat.turn.overhead.duration"
 STAGE_DURATION: Final = "chat.stage.duration"
+FALLBACKS: Final = "chat.fallbacks"
 WARNINGS: Final = "chat.warnings"
 USERS_ACTIVE: Final = "chat.users.active"
 GEN_AI_DURATION: Final = "gen_ai.client.operation.duration"

@@ -62,5 +62,6 @@ class StageClock:
         return reading.seconds if reading else 0.0
 
     def performance_metrics(self) -> dict[str, float]:
-        """Return the reply's `performance_metrics`: seconds by key, every key present."""
-        return {key: self.seconds(stage) for stage, key in names.PERFORMANCE_KEYS.items()}
+        """Return the reply's `performance_metrics`: seconds by key, every key present; the agent's when it ran."""
+        metrics = {key: self.seconds(stage) for stage, key in names.PERFORMANCE_KEYS.items()}
+        return metrics | ({names.AGENT_KEY: self.seconds(names.AGENT)} if names.AGENT in self.readings else {})

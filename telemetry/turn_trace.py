@@ -130,6 +130,19 @@ class TurnTrace:
             span.set_attributes(ids)
         self._end_waiting(ids)
 
+    def fall_back(self, kind: str) -> None:
+        """Count that the turn goes on in a second-best way, and say so on its span."""
+        self._span.set_attribute(names.CHAT_FALLBACK, kind)
+        self.details["fallback"] = kind
+        self.instruments.fallbacks.add(1, {names.KIND: kind}, context=self.context)
+
+    def replan(self, plan: str) -> None:
+        """Go on under another plan: every span of this turn says the new one from now on."""
+        self.plan = plan
+        self._shared[names.CHAT_PLAN] = plan
+        for span in self._open:
+            span.set_attribute(names.CHAT_PLAN, plan)
+
     def fail(self, error: BaseException) -> None:
         """Take outcome and `error.type` from what ended the turn."""
         self.outcome, self.error_type = classify(error)

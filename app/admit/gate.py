@@ -37,6 +37,7 @@ class Gate:
         self._limiter = trio.CapacityLimiter(slots)
         self._queue_timeout_s = queue_timeout_s
         self._mean_hold_s = 1.0
+        self._freed = trio.lowlevel.ParkingLot()
 
     def statistics(self) -> GateStatistics:
         """Return the gate's state now; safe to call from any thread."""
@@ -51,12 +52,31 @@ class Gate:
             OverloadFault: `overloaded`, with `Retry-After`: no slot came free in time.
         """
         async with AsyncExitStack() as held:
+            held.callback(self._freed.unpark_all)  # called last, when the slot is free
             await self._wait(trace, held)
             start = trio.current_time()
             try:
                 yield
             finally:
                 self._mean_hold_s += 0.1 * (trio.current_time() - start - self._mean_hold_s)
+
+    @asynccontextmanager
+    async def spare_slot(self) -> AsyncIterator[None]:
+        """Hold a slot that nobody else wants, however long it takes to find one: turns always go before.
+
+        A freed slot is handed to the longest waiting turn first; only one that is left over is taken here.
+        """
+        while True:
+            try:
+                self._limiter.acquire_nowait()
+                break
+            except trio.WouldBlock:
+                await self._freed.park()
+        try:
+            yield
+        finally:
+            self._limiter.release()
+            self._freed.unpark_all()
 
     async def _wait(self, trace: TurnTrace, held: AsyncExitStack) -> None:
         state, how = self.statistics(), "abandoned"

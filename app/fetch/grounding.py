@@ -1,4 +1,4 @@
-"""The fetch stage: conversation and project at the same time, each with its own deadline."""
+"""The fetch stage: conversation and project, each with its own deadline; at the same time, in the concurrent plan."""
 
 import logging
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from app.deadlines import stage_deadline, stage_nursery
 from app.errors import DatabaseFault
 from app.fetch.history import HistoryFetch, admission_time
 from app.fetch.project import ProjectFetch, names_project
-from app.turn import Grounding, Project, TurnRequest
+from app.turn import Conversation, Grounding, Project, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
@@ -44,12 +44,8 @@ class GroundingFetch:
         """
         found = _Found(missing=names_project(request))
         with trace.stage(names.DB_FETCH) as stage:
-            async with stage_nursery() as nursery:
-                if found.missing:
-                    nursery.start_soon(self._find_project, request, trace, found)
-                with stage_deadline(names.DB_FETCH, self._timeout_s):
-                    conversation = await self._history(request, trace)
-                nursery.cancel_scope.deadline = trio.current_time() + PROJECT_GRACE_S
+            fetch = self._side_by_side if request.plan == "concurrent" else self._one_by_one
+            conversation = await fetch(request, trace, found)
             count = len(conversation.messages)
             stage.set({names.CHAT_HISTORY_COUNT: count, names.CHAT_CONTEXT_PRESENT: found.project is not None})
         trace.identify(str(conversation.id))
@@ -59,6 +55,23 @@ class GroundingFetch:
             admitted_at=admission_time(trace.clock.wall(trace.clock.now()), conversation),
             warnings=("project_unavailable",) if found.missing else (),
         )
+
+    async def _side_by_side(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:
+        async with stage_nursery() as nursery:
+            if found.missing:
+                nursery.start_soon(self._find_project, request, trace, found)
+            with stage_deadline(names.DB_FETCH, self._timeout_s):
+                conversation = await self._history(request, trace)
+            nursery.cancel_scope.deadline = trio.current_time() + PROJECT_GRACE_S
+        return conversation
+
+    async def _one_by_one(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:
+        with stage_deadline(names.DB_FETCH, self._timeout_s):
+            conversation = await self._history(request, trace)
+        if found.missing:
+            with trio.move_on_after(self._timeout_s):
+                await self._find_project(request, trace, found)
+        return conversation
 
     async def _find_project(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> None:
         try:

@@ -29,6 +29,7 @@ class HistoryFetch:
             DatabaseFault: it could not be read.
         """
         newest = self._newest_for_long if len(request.message) > LONG_MESSAGE_CHARS else self._newest
+        newest = request.newest or newest
         with trace.stage(names.FETCH_CONVERSATION):
             if request.conversation_id is not None:
                 found = await self._database.conversation(request.user_id, request.conversation_id, newest)

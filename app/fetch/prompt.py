@@ -18,14 +18,14 @@ class PromptRules:
     max_chars: int
 
 
-def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding) -> Prompt:
-    """Return the prompt: instructions, project and context; the history's turns; the question.
+def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding, more: str = "") -> Prompt:
+    """Return the prompt: instructions (and `more` of them), project and context; the history's turns; the question.
 
     What does not fit `max_chars` goes: the oldest turns first, then the end of the page's context, never the question.
     """
-    system = _system(rules, request, grounding.project)
+    system = _system(rules, request, grounding.project, more)
     room = rules.max_chars - len(system) - len(request.message)
-    turns = answered_turns(grounding.conversation.messages)
+    turns = answered_turns(grounding.conversation.messages) if request.with_history else []
     kept = _newest_that_fit(turns, room)
     history = [PromptMessage(message.sender, message.message) for turn in kept for message in turn]
     return Prompt(
@@ -35,8 +35,8 @@ def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding)
     )
 
 
-def _system(rules: PromptRules, request: TurnRequest, project: Project | None) -> str:
-    parts = [rules.instructions.strip()]
+def _system(rules: PromptRules, request: TurnRequest, project: Project | None, more: str) -> str:
+    parts = [rules.instructions.strip(), more]
     if project is not None and (line := project_line(project)):
         parts.append(line)
     if request.context:

@@ -49,7 +49,7 @@ class TurnRecord:
         self._timeout_s = save.timeout_s
         self._request = request
         self._trace = trace
-        self._handed_over = False
+        self._owed = False
         self._question_written = False
 
     def place(self, grounding: Grounding) -> None:
@@ -58,9 +58,18 @@ class TurnRecord:
         self._conversation_made = not grounding.conversation.is_new
         self.conversation_id = grounding.conversation.id
 
+    @property
+    def owed(self) -> bool:
+        """Whether the turn's rows are owed: the question was handed over."""
+        return self._owed
+
+    def owe(self) -> None:
+        """Take the question over; whatever happens from here on, its row and the answer's will be written."""
+        self._owed = True
+
     def hand_over_question(self, nursery: trio.Nursery) -> None:
-        """Write the question's row in `nursery`; from here on the answer's row is owed."""
-        self._handed_over = True
+        """Take the question over and write its row in `nursery`."""
+        self.owe()
         nursery.start_soon(self._save_question)
 
     async def _save_question(self) -> None:
@@ -71,14 +80,17 @@ class TurnRecord:
     async def save_answer(self, draft: Draft) -> Saved:
         """Write what is not written yet, as stage `db_save`, and return where both rows are. Never raises.
 
-        The stage begins where the model's call ended. A turn whose question was not handed over owes nothing.
+        The stage begins where the speaker ended. A turn whose question was not handed over owes nothing.
         """
-        if not self._handed_over:
+        if not self._owed:
             return "no"
-        model = self._trace.clock.readings.get(names.LLM)
+        readings = self._trace.clock.readings
+        spoken = readings.get(names.AGENT) or readings.get(names.LLM)
         with self._trace.stage(
-            names.DB_SAVE, {names.SAVE_MODE: "await"}, start_ns=model.end_ns if model else None
+            names.DB_SAVE, {names.SAVE_MODE: "await"}, start_ns=spoken.end_ns if spoken else None
         ) as stage:
+            if self._request.plan == "sequential":
+                await self._save_question()
             rows = [self._question] if not self._question_written else []
             safe = await self._attempt(stage, [*rows, self._answer(draft)])
             stage.set({names.SAVE_DEFERRED: False})
@@ -141,7 +153,9 @@ class TurnRecord:
             "model": draft.model,
             "trace_id": self._trace.trace_id,
             "token_usage": draft.usage and draft.usage.as_reply(),
+            "fallback_used": draft.fallback,
             "warnings": list(self._grounding.warnings),
+            **(draft.agent.as_reply() if draft.agent else {}),
             "performance_metrics": {key: timings[key] for key in _KNOWN_BEFORE_THE_SAVE},
         }
 
