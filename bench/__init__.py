@@ -1,0 +1,1 @@
+"""Benchmarks: real processes, real sockets, figures with how they were measured."""
