@@ -16,6 +16,7 @@ from quart_trio import QuartTrio
 
 from app.admit.door import Door
 from app.admit.gate import Gate
+from app.admit.rollout import Rollout, RolloutRules, Share
 from app.chat_turn import ChatTurn
 from app.clients.in_process import InProcessTransport
 from app.clients.openai import OpenAIModel
@@ -34,14 +35,19 @@ from app.fetch.grounding import GroundingFetch
 from app.fetch.history import HistoryFetch
 from app.fetch.project import ProjectFetch
 from app.fetch.prompt import PromptRules
+from app.generate.agent_speaker import AgentSpeaker
 from app.generate.model_call import Generate, ModelRules
+from app.generate.speaker import TutorSpeaker
 from app.ops.recent_turns import RecentTurns
+from app.ops.rollout_routes import rollout_routes
 from app.ops.routes import OpsRules, ops_routes
 from app.receive.identity import DevIdentity
 from app.receive.payload import PayloadRules
-from app.receive.routes import Readiness, chat_routes, health_routes
+from app.receive.routes import Readiness, agent_routes, chat_routes, health_routes
+from app.respond.agent_body import agent_status
 from app.save.turn_record import Save
 from app.settings import EMBEDDED_SUPABASE_URL, Settings, otel_disabled, otel_exports, otel_span_queue
+from app.turn import Feature
 from app.welcome import Welcome
 from telemetry import names
 from telemetry.active_users import ActiveUsers
@@ -213,7 +219,8 @@ def join(
     """Join the parts of a server; nothing runs yet."""
     door = Door(model.ready)
     gate = Gate(settings.openai_api_pool_size, settings.llm_queue_timeout)
-    chat_turn = _chat_turn(settings, database, model, door, gate)
+    chat_turns = _chat_turns(settings, database, model, door, gate)
+    rollout = Rollout(_rollout_rules(settings))
     instruments = build_instruments(providers.meter)
     recent, users = RecentTurns(), ActiveUsers(time.monotonic)
     telemetry = TurnTelemetry(
@@ -223,14 +230,25 @@ def join(
         active_users=users,
         listeners=(recent.add, _log_turn),
     )
-    turns = Turns(turn_nursery, chat_turn, telemetry)
+    turns = Turns(turn_nursery, chat_turns, telemetry, rollout.plan)
     _watch(providers, gate, turns, door, users)
-    quart = _application(settings, providers, database, model, turns, door, recent, instance)
+    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance)
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
     return Parts(app=app, quart=quart, door=door, gate=gate, turns=turns, recent=recent)
 
 
-def _chat_turn(settings: Settings, database: Database, model: ChosenModel, door: Door, gate: Gate) -> ChatTurn:
+def _rollout_rules(settings: Settings) -> RolloutRules:
+    return RolloutRules(
+        chat=Share(optimized=settings.use_optimized_chat, percent=settings.chat_canary_percent),
+        agent=Share(optimized=settings.use_optimized_agent, percent=settings.agent_canary_percent),
+        by=settings.canary_by,
+        users=frozenset(filter(None, (user.strip() for user in settings.canary_users.split(",")))),
+    )
+
+
+def _chat_turns(
+    settings: Settings, database: Database, model: ChosenModel, door: Door, gate: Gate
+) -> dict[Feature, ChatTurn]:
     history = HistoryFetch(
         database,
         newest=settings.chat_history_limit_default,
@@ -243,15 +261,17 @@ def _chat_turn(settings: Settings, database: Database, model: ChosenModel, door:
         idle_s=settings.llm_idle_timeout,
         whole_s=settings.llm_timeout,
     )
-    return ChatTurn(
+    generate = Generate(model.chat, rules)
+    stages = partial(
+        ChatTurn,
         door=door,
         fetch=GroundingFetch(history, ProjectFetch(database), settings.db_fetch_timeout),
         prompt_rules=PromptRules(_instructions(settings), settings.chat_prompt_max_chars or model.prompt_max_chars),
         gate=gate,
-        generate=Generate(model.chat, rules),
         save=Save(database, settings.db_save_timeout),
         timeout_s=settings.turn_timeout,
     )
+    return {"chat": stages(speaker=TutorSpeaker(generate)), "agent": stages(speaker=AgentSpeaker(generate, gate))}
 
 
 def _instructions(settings: Settings) -> str:
@@ -270,23 +290,24 @@ def _application(
     turns: Turns,
     door: Door,
     recent: RecentTurns,
+    rollout: Rollout,
     instance: str,
 ) -> QuartTrio:
     def readiness() -> Readiness:
         return Readiness(status="draining" if door.draining else "ready" if model.ready() else "loading")
 
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
+    ops = OpsRules(token=token, on_loopback=settings.on_loopback, instance=instance)
+    enabled = settings.enable_conversation_agent
+    payload = PayloadRules(settings.max_chat_message_length, settings.chat_history_limit_max if enabled else None)
     identity = DevIdentity(database, make_users=settings.embedded_database, timeout_s=settings.db_fetch_timeout)
     return build_application(
         [
             health_routes(readiness),
-            chat_routes(identity, turns, PayloadRules(settings.max_chat_message_length)),
-            ops_routes(
-                OpsRules(token=token, on_loopback=settings.on_loopback, instance=instance),
-                recent,
-                settings.masked,
-                Scrape(providers.scrape).page,
-            ),
+            chat_routes(identity, turns, payload),
+            agent_routes(identity, turns, payload, agent_status(enabled=enabled, model=model.chat.name)),
+            ops_routes(ops, recent, settings.masked, Scrape(providers.scrape).page),
+            rollout_routes(ops, rollout),
         ],
         max_body_bytes=settings.max_body_bytes,
         body_timeout_s=settings.body_timeout,

@@ -14,6 +14,8 @@ import logging
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
+import trio
+
 from app.admit.door import Door
 from app.admit.gate import Gate
 from app.deadlines import stage_deadline, stage_nursery
@@ -22,7 +24,7 @@ from app.fetch.grounding import GroundingFetch
 from app.fetch.prompt import PromptRules, build_prompt
 from app.generate.speaker import Speaker
 from app.save.turn_record import Save, TurnRecord
-from app.turn import Draft, Grounding, Prompt, TurnOutcome, TurnRequest
+from app.turn import Draft, Grounding, Plan, Prompt, TurnOutcome, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
@@ -52,7 +54,7 @@ class ChatTurn:
         record = self.save.record(request, trace)
         try:
             with stage_deadline(names.TURN, self.timeout_s):
-                grounding, prompt = await self._answer(request, draft, record, trace)
+                grounding, prompt, plan = await self._answer(request, draft, record, trace)
         except Exception:
             draft.finish = "error"
             raise
@@ -71,18 +73,20 @@ class ChatTurn:
                 *(("save_failed",) if saved == "no" else ()),
             ),
             saved=saved,
+            plan=plan,
         )
 
     async def _answer(
         self, request: TurnRequest, draft: Draft, record: TurnRecord, trace: TurnTrace
-    ) -> tuple[Grounding, Prompt]:
+    ) -> tuple[Grounding, Prompt, Plan]:
         """Go through the stages; a bug in the concurrent plan, met before the model was asked, costs a second go."""
         try:
             return await self._stages(request, draft, record, trace)
         except Fault:
             raise
         except Exception:
-            if request.plan == "sequential" or record.owed:
+            over = trio.current_effective_deadline() <= trio.current_time()  # cancelled, or out of time
+            if request.plan == "sequential" or record.owed or over:
                 raise
             log.exception("plan.failed", extra={"plan": request.plan, "turn_id": trace.turn_id})
             trace.replan("sequential")
@@ -91,7 +95,7 @@ class ChatTurn:
 
     async def _stages(
         self, request: TurnRequest, draft: Draft, record: TurnRecord, trace: TurnTrace
-    ) -> tuple[Grounding, Prompt]:
+    ) -> tuple[Grounding, Prompt, Plan]:
         grounding = await self.fetch(request, trace)
         record.place(grounding)
         with self.speaker.stage(trace):
@@ -99,7 +103,7 @@ class ChatTurn:
             prompt = build_prompt(self.prompt_rules, request, grounding, instructions)
             plan = self._concurrent if request.plan == "concurrent" else self._sequential
             await plan(request, prompt, draft, record, trace)
-        return grounding, prompt
+        return grounding, prompt, request.plan
 
     async def _concurrent(
         self, request: TurnRequest, prompt: Prompt, draft: Draft, record: TurnRecord, trace: TurnTrace

@@ -18,6 +18,7 @@ from app.errors import StartError
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(ge=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
@@ -71,6 +72,14 @@ class Settings(BaseSettings):
     chat_history_limit_max: Count = _setting(50, "The same for a message of over 500 characters.", "messages")
     max_chat_message_length: Count = _setting(2000, "Longest message.", "characters")
     max_body_bytes: Count = _setting(1 << 20, "Longest request body.", "bytes")
+
+    enable_conversation_agent: bool = _setting(False, "`/chat` answers through the conversation agent.")
+    use_optimized_chat: bool = _setting(True, "False: the sequential, conservative plan for everybody (rollback).")
+    use_optimized_agent: bool = _setting(True, "The same for turns of the agent.")
+    chat_canary_percent: Percent = _setting(100.0, "Share on the concurrent plan while the flag is true.", "%")
+    agent_canary_percent: Percent = _setting(100.0, "The same for turns of the agent.", "%")
+    canary_by: Literal["user", "request"] = _setting("user", "`user`: stable per user; `request`: every turn draws.")
+    canary_users: str = _setting("", "Users that always take the concurrent plan while the flag is true, by comma.")
 
     auth_mode: Literal["dev", "supabase"] | None = _setting(
         None, "`dev`: `Bearer <user id>`, loopback only. Default: `supabase` with a URL, else `dev`."

@@ -159,3 +159,4 @@ class TurnOutcome:
     history_count: int
     warnings: tuple[Shortfall, ...]
     saved: Saved
+    plan: Plan = "concurrent"

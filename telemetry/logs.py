@@ -4,17 +4,22 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+TURN_FIELDS: ContextVar[Mapping[str, str]] = ContextVar("nursery_chat.turn_fields", default=MappingProxyType({}))
+"""What every line that is logged in a turn's tasks carries."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _QUIET = ("httpx", "httpcore", "hypercorn.access", "hypercorn.error")  # they say per request what spans say better
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON: `time`, `level`, `event`, `logger`, the ids of the current span, then the extras."""
+    """One line of JSON: `time`, `level`, `event`, `logger`, the ids of the span, of the turn, the extras."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line; values JSON does not know are shown by `str`."""
@@ -27,6 +32,7 @@ class JsonFormatter(logging.Formatter):
         span = get_current_span().get_span_context()
         if span.is_valid:
             line |= {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
+        line |= TURN_FIELDS.get()
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[1] is not None:
             line["stack"] = "".join(traceback.format_exception(record.exc_info[1]))

@@ -51,11 +51,6 @@ class StageClock:
         reading = self.readings[stage] = Reading(start_ns, max(start_ns, self.now()))
         return reading
 
-    def mark_first_token(self) -> None:
-        """Remember now as the moment of the first token; later calls change nothing."""
-        if self.first_token_ns is None:
-            self.first_token_ns = self.now()
-
     def seconds(self, stage: str) -> float:
         """Return the stage's length in seconds, 0.0 when it did not run (or not to its end)."""
         reading = self.readings.get(stage)

@@ -18,6 +18,7 @@ from opentelemetry.util.types import AttributeValue
 
 from telemetry import names
 from telemetry.active_users import ActiveUsers
+from telemetry.logs import TURN_FIELDS
 from telemetry.metrics import Instruments
 from telemetry.stage_clock import Reading, StageClock
 
@@ -99,6 +100,7 @@ class TurnTrace:
         self._span = self.open_span(names.TURN, SpanKind.INTERNAL, self.clock.started_ns, attributes)
         self.context = set_span_in_context(self._span)
         self._token = otel_context.attach(self.context)
+        self._log_fields()
         return self
 
     def stage(
@@ -140,8 +142,12 @@ class TurnTrace:
         """Go on under another plan: every span of this turn says the new one from now on."""
         self.plan = plan
         self._shared[names.CHAT_PLAN] = plan
+        self._log_fields()
         for span in self._open:
             span.set_attribute(names.CHAT_PLAN, plan)
+
+    def _log_fields(self) -> None:
+        TURN_FIELDS.set({"turn_id": self.turn_id, names.CHAT_PLAN: self.plan})
 
     def fail(self, error: BaseException) -> None:
         """Take outcome and `error.type` from what ended the turn."""
@@ -251,7 +257,7 @@ class StageTrace:
         assert self.start_ns is not None
         reading = self.turn.clock.close(self.name, self.start_ns)
         self.turn.close_span(self._span, reading.end_ns, self.error_type)
-        labels = {names.STAGE: self.name, names.OUTCOME: self.outcome}
+        labels = {names.STAGE: self.name, names.OUTCOME: self.outcome, names.PLAN: self.turn.plan}
         self.turn.instruments.stage_duration.record(reading.seconds, labels, context=self.context)
 
 

@@ -23,9 +23,11 @@ from app.fetch.grounding import GroundingFetch
 from app.fetch.history import HistoryFetch
 from app.fetch.project import ProjectFetch
 from app.fetch.prompt import PromptRules
+from app.generate.agent_speaker import AgentSpeaker
 from app.generate.model_call import Generate, ModelRules
+from app.generate.speaker import TutorSpeaker
 from app.save.turn_record import Save
-from app.turn import Conversation, Project, StoredMessage, TokenUsage, TurnRequest
+from app.turn import Conversation, Feature, Plan, Project, StoredMessage, TokenUsage, TurnRequest
 from telemetry.active_users import ActiveUsers
 from telemetry.metrics import build_instruments
 from telemetry.stage_clock import StageClock
@@ -71,6 +73,7 @@ class MemoryDatabase:
     projects: dict[str, Project] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
     conversations: dict[uuid.UUID, tuple[str, str]] = field(default_factory=dict)
+    writes: list[list[str]] = field(default_factory=list)
     rows: dict[tuple[uuid.UUID, str], LogRow] = field(default_factory=dict)
 
     async def user_exists(self, user_id: str) -> bool:
@@ -132,6 +135,7 @@ class MemoryDatabase:
     async def write_rows(self, rows: Sequence[LogRow]) -> None:
         if self.before_write:
             await self.before_write.pop(0)()
+        self.writes.append([row.sender for row in rows])
         for row in rows:
             self.rows.setdefault((row.turn_id, row.sender), row)
 
@@ -278,23 +282,30 @@ async def open_house(
     queue_timeout_s: float = 10.0,
     turn_timeout_s: float = 55.0,
     prompt_max_chars: int = 48_000,
+    plan: Plan = "concurrent",
 ) -> AsyncIterator[House]:
     """Open a house with API.md's default deadlines; leaving it waits for the turns."""
     database = database if database is not None else MemoryDatabase()
     model = model if model is not None else PacedModel()
     seen = seen or watched()
     door, gate = Door(lambda: True), Gate(slots, queue_timeout_s)
-    chat_turn = ChatTurn(
+    rules = ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)
+    generate = Generate(model, rules)
+    stages = partial(
+        ChatTurn,
         door=door,
         fetch=GroundingFetch(HistoryFetch(database, newest=20, newest_for_long=50), ProjectFetch(database), 5.0),
         prompt_rules=PromptRules("You are a tutor.", prompt_max_chars),
         gate=gate,
-        generate=Generate(model, ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)),
         save=Save(database, 2.0),
         timeout_s=turn_timeout_s,
     )
+    chat_turns: dict[Feature, ChatTurn] = {
+        "chat": stages(speaker=TutorSpeaker(generate)),
+        "agent": stages(speaker=AgentSpeaker(generate, gate)),
+    }
     async with trio.open_nursery() as nursery:
-        yield House(Turns(nursery, chat_turn, seen.telemetry), door, gate, seen)
+        yield House(Turns(nursery, chat_turns, seen.telemetry, lambda feature, user_id: plan), door, gate, seen)
 
 
 def question(message: str = "What is a hypothesis?", **fields: Any) -> TurnRequest:

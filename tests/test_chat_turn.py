@@ -35,6 +35,7 @@ async def test_question_and_answer_are_stored_in_order(autojump_clock: MockClock
     assert outcome.draft.text == "Yes. And you?"
     assert outcome.saved == "database"
     assert database.senders() == ["user", "assistant"]
+    assert database.writes == [["user"], ["assistant"]]
     assert {row.turn_id for row in database.rows.values()} == {turn.turn_id}
     assert database.stored("user").message == "Why is the sky blue?"
     assert database.stored("assistant").context_data["finish"] == "stop"

@@ -180,6 +180,9 @@ def _body(request: ModelRequest) -> bytes:
     }
     if request.temperature is not None:
         body["temperature"] = request.temperature
+    if request.schema is not None:
+        schema = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return json.dumps(body, ensure_ascii=False).encode()
 
 

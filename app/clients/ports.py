@@ -59,14 +59,23 @@ class Database(Protocol):
         """Write the rows in one transaction; a row whose key is there already stays as it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """A JSON Schema, as structured outputs want it, and its name."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One question to the model."""
+    """One question to the model; with `schema`, the answer is to be JSON that fits it."""
 
     messages: tuple[PromptMessage, ...]
     model: str
     max_tokens: int
     temperature: float | None = None
+    schema: JsonSchema | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

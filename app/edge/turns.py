@@ -5,13 +5,14 @@ do (its shielded saves) it does in its own time, which the drain waits for.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import trio
 
 from app.chat_turn import ChatTurn
 from app.errors import Fault, InternalFault, OverloadFault
-from app.turn import TurnOutcome, TurnRequest
+from app.turn import Feature, Plan, TurnOutcome, TurnRequest
 from telemetry.stage_clock import StageClock
 from telemetry.turn_trace import TurnTelemetry, TurnTrace
 
@@ -27,12 +28,26 @@ class TurnEnd:
 
 
 class Turns:
-    """Runs turns in `nursery`, which its owner waits for."""
+    """Runs turns in `nursery`, which its owner waits for.
 
-    def __init__(self, nursery: trio.Nursery, chat_turn: ChatTurn, telemetry: TurnTelemetry) -> None:
+    Args:
+        nursery: outlives every request.
+        chat_turns: who answers, by feature.
+        telemetry: of the turns.
+        plan: decides a turn's plan, from its feature and user.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        chat_turns: Mapping[Feature, ChatTurn],
+        telemetry: TurnTelemetry,
+        plan: Callable[[Feature, str], Plan] = lambda feature, user_id: "concurrent",
+    ) -> None:
         self._nursery = nursery
-        self._chat_turn = chat_turn
+        self._chat_turns = chat_turns
         self._telemetry = telemetry
+        self._plan = plan
 
     def in_flight(self) -> int:
         """Return how many turns run now; safe to call from any thread."""
@@ -44,6 +59,7 @@ class Turns:
         Raises:
             OverloadFault: `draining`: the turn was cancelled because the server ends.
         """
+        request = replace(request, plan=self._plan(request.feature, request.user_id))
         scope = trio.CancelScope()
         sender, receiver = trio.open_memory_channel[TurnEnd](1)
         self._nursery.start_soon(self._run, request, trace_id, scope, sender)
@@ -59,7 +75,11 @@ class Turns:
     ) -> None:
         with scope, sender:
             trace = self._telemetry.turn(
-                turn_id=str(request.turn_id), user_id=request.user_id, trace_id=trace_id, surface=request.surface
+                turn_id=str(request.turn_id),
+                user_id=request.user_id,
+                trace_id=trace_id,
+                surface=request.surface,
+                plan=request.plan,
             )
             result = await self._turn(request, trace)
             sender.send_nowait(TurnEnd(result, trace.clock))
@@ -68,7 +88,7 @@ class Turns:
         """The turn's boundary: whatever a turn can raise becomes a fault here, and is logged once."""
         try:
             with trace:
-                outcome = await self._chat_turn.run(request, trace)
+                outcome = await self._chat_turns[request.feature].run(request, trace)
                 _tell(trace, outcome)
                 return outcome
         except Fault as fault:

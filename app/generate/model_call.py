@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import trio
 from opentelemetry.trace import SpanKind
 
-from app.clients.ports import ChatModel, ModelEnd, ModelRequest
+from app.clients.ports import ChatModel, JsonSchema, ModelEnd, ModelRequest
 from app.deadlines import stage_deadline
 from app.errors import ModelFault, StageTimeout
-from app.turn import Draft, Prompt
+from app.turn import Draft, Prompt, PromptMessage
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace
 
@@ -43,26 +43,39 @@ class Generate:
             ModelFault: the model failed, or answered nothing.
             CallerFault: the prompt is longer than the model can take.
         """
-        with trace.stage(
-            names.LLM, self._attributes(), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT
-        ) as stage:
+        await self._call(names.LLM, self._request(prompt.messages), draft, trace)
+
+    async def structured(self, messages: tuple[PromptMessage, ...], schema: JsonSchema, trace: TurnTrace) -> str:
+        """Return an answer that the model was told to give as JSON of `schema`, as stage `agent.study`.
+
+        Raises:
+            StageTimeout, ModelFault, CallerFault: as a call does.
+        """
+        draft = self.draft()
+        await self._call(names.AGENT_STUDY, self._request(messages, schema), draft, trace)
+        return draft.text
+
+    def _request(self, messages: tuple[PromptMessage, ...], schema: JsonSchema | None = None) -> ModelRequest:
+        return ModelRequest(
+            messages=messages,
+            model=self._model.name,
+            max_tokens=self._rules.max_tokens,
+            temperature=self._rules.temperature,
+            schema=schema,
+        )
+
+    async def _call(self, name: str, request: ModelRequest, draft: Draft, trace: TurnTrace) -> None:
+        with trace.stage(name, self._attributes(), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT) as stage:
             try:
                 with stage_deadline(names.LLM, self._rules.whole_s):
-                    end = await self._ask(prompt, draft, trace, stage)
+                    end = await self._ask(request, draft, trace, stage)
                 self._finish(end, draft, stage)
             except ModelFault as fault:
                 trace.instruments.upstream_rejections.add(1, {names.CODE: fault.error_type})
                 raise
         self._record(draft, trace, stage)
 
-    async def _ask(self, prompt: Prompt, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
-        request = ModelRequest(
-            messages=prompt.messages,
-            model=self._model.name,
-            max_tokens=self._rules.max_tokens,
-            temperature=self._rules.temperature,
-        )
-
+    async def _ask(self, request: ModelRequest, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
         async def on_text(text: str) -> None:
             if text:
                 self._first_token(draft, trace, stage)
@@ -80,11 +93,12 @@ class Generate:
     def _first_token(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
         if draft.parts:
             return
-        trace.clock.mark_first_token()
+        now_ns = trace.clock.now()
+        if stage.name == names.LLM:
+            trace.clock.first_token_ns = now_ns
         stage.event(names.FIRST_CHUNK_EVENT)
-        assert trace.clock.first_token_ns is not None
         assert stage.start_ns is not None
-        waited_s = (trace.clock.first_token_ns - stage.start_ns) / 1e9
+        waited_s = (now_ns - stage.start_ns) / 1e9
         stage.set({names.GEN_AI_RESPONSE_FIRST_CHUNK: waited_s})
         trace.instruments.model_first_chunk.record(waited_s, self._labels(), context=stage.context)
 
@@ -107,7 +121,7 @@ class Generate:
 
     def _record(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
         labels = self._labels()
-        trace.instruments.model_duration.record(trace.clock.seconds(names.LLM), labels, context=stage.context)
+        trace.instruments.model_duration.record(trace.clock.seconds(stage.name), labels, context=stage.context)
         if draft.usage is not None:
             for kind, tokens in (("input", draft.usage.prompt_tokens), ("output", draft.usage.completion_tokens)):
                 trace.instruments.model_tokens.record(

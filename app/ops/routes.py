@@ -52,11 +52,7 @@ def ops_routes(
         settings: gives the settings, masked.
         metrics_page: from an `Accept` header to content type and body; may block, so it runs in a thread.
     """
-    routes = Blueprint("ops", __name__)
-
-    @routes.before_request
-    async def check() -> None:
-        rules.check(request.headers.get("authorization", ""), request.headers.get("host", ""))
+    routes = guarded(Blueprint("ops", __name__), rules)
 
     @routes.get("/metrics")
     async def metrics() -> Response:
@@ -65,16 +61,27 @@ def ops_routes(
 
     @routes.get("/ops/turns")
     async def recent_turns() -> Response:
-        return _answer(rules, {"turns": turns.listing(_seconds(), _outcome())})
+        return ops_answer(rules, {"turns": turns.listing(_seconds(), _outcome())})
 
     @routes.get("/ops/settings")
     async def masked_settings() -> Response:
-        return _answer(rules, {"settings": settings()})
+        return ops_answer(rules, {"settings": settings()})
 
     return routes
 
 
-def _answer(rules: OpsRules, body: Mapping[str, Any]) -> Response:
+def guarded(routes: Blueprint, rules: OpsRules) -> Blueprint:
+    """Return `routes`, open only to those that `rules` let pass."""
+
+    @routes.before_request
+    async def check() -> None:
+        rules.check(request.headers.get("authorization", ""), request.headers.get("host", ""))
+
+    return routes
+
+
+def ops_answer(rules: OpsRules, body: Mapping[str, Any]) -> Response:
+    """Return an answer of this process to ops, which says so."""
     return json_response({"instance": rules.instance, "scope": "process", **body})
 
 

@@ -3,7 +3,7 @@
 import json
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -23,6 +24,8 @@ MAX_NAME_CHARS = 255
 MAX_CONTEXT_CHARS = 20_000
 """More than a page's text; what the prompt has room for decides in the end."""
 DEFAULT_PAGE = "general"
+AGENT_HISTORY, MAX_AGENT_HISTORY = 50, 100
+Payload = TypeVar("Payload", bound=BaseModel)
 
 
 def _clean(text: str) -> str:
@@ -57,53 +60,105 @@ class ChatPayload(BaseModel):
     context: Annotated[Text, Field(max_length=MAX_CONTEXT_CHARS)] | None = None
 
 
+class AgentPayload(BaseModel):
+    """The body of `POST /conversation-agent/chat`. Without `mock_mode: false` the rules answer, not the model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: Text
+    project_id: StrictInt | Name | None = None
+    page_id: Name | None = None
+    include_history: StrictBool = True
+    history_limit: StrictInt = AGENT_HISTORY
+    debug_mode: StrictBool = False
+    mock_mode: StrictBool = True
+
+
 @dataclass(frozen=True, slots=True)
 class PayloadRules:
-    """The bounds that are settings."""
+    """The bounds that are settings; `agent_newest`, when the agent answers `/chat`, is how many messages it reads."""
 
     max_message_chars: int
+    agent_newest: int | None = None
 
 
 def parse_chat(body: bytes, user_id: str, rules: PayloadRules) -> TurnRequest:
-    """Return the turn that a body asks for, with a random turn id.
+    """Return the turn that a body of `POST /chat` asks for, with a random turn id.
 
     Raises:
         CallerFault: `bad_json`, `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
     """
-    payload = _validated(_json(body))
-    message = payload.message.strip()
+    payload = _validated(ChatPayload, read_json(body))
+    return TurnRequest(
+        turn_id=uuid.uuid4(),
+        user_id=user_id,
+        message=_message(payload.message, rules),
+        page_id=payload.page_id or DEFAULT_PAGE,
+        conversation_id=payload.conversation_id,
+        project_id=_id(payload.project_id),
+        context=(payload.context or "").strip(),
+        feature="chat" if rules.agent_newest is None else "agent",
+        newest=rules.agent_newest,
+    )
+
+
+def parse_agent(body: bytes, user_id: str, rules: PayloadRules) -> tuple[TurnRequest, bool]:
+    """Return the turn that a body of `POST /conversation-agent/chat` asks for, and whether it wants `debug_info`.
+
+    Raises:
+        CallerFault: as `parse_chat`.
+    """
+    payload = _validated(AgentPayload, read_json(body))
+    request = TurnRequest(
+        turn_id=uuid.uuid4(),
+        user_id=user_id,
+        message=_message(payload.message, rules),
+        page_id=payload.page_id or DEFAULT_PAGE,
+        project_id=_id(payload.project_id),
+        surface="agent",
+        feature="agent",
+        newest=min(max(payload.history_limit, 1), MAX_AGENT_HISTORY),
+        with_history=payload.include_history,
+        by_rules=payload.mock_mode,
+    )
+    return request, payload.debug_mode
+
+
+def _id(value: int | str | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _message(text: str, rules: PayloadRules) -> str:
+    message = text.strip()
     if not message:
         raise CallerFault("message_empty")
     if len(message) > rules.max_message_chars:
         raise CallerFault("message_too_long", fields=[f"message: at most {rules.max_message_chars} characters"])
-    return TurnRequest(
-        turn_id=uuid.uuid4(),
-        user_id=user_id,
-        message=message,
-        page_id=payload.page_id or DEFAULT_PAGE,
-        conversation_id=payload.conversation_id,
-        project_id=None if payload.project_id is None else str(payload.project_id),
-        context=(payload.context or "").strip(),
-    )
+    return message
 
 
-def _json(body: bytes) -> Any:
+def read_json(body: bytes) -> Any:
+    """Return what a body says.
+
+    Raises:
+        CallerFault: `bad_json`.
+    """
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, or nested without end
         raise CallerFault("bad_json") from exc
 
 
-def _validated(value: Any) -> ChatPayload:
+def _validated(model: type[Payload], value: Any) -> Payload:
     if not isinstance(value, dict):
         raise CallerFault("invalid_request", fields=["the body must be an object"])
     try:
-        return ChatPayload.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as exc:
-        raise CallerFault("invalid_request", fields=_sentences(exc)) from None
+        raise CallerFault("invalid_request", fields=sentences(exc)) from None
 
 
-def _sentences(error: ValidationError) -> list[str]:
+def sentences(error: ValidationError) -> list[str]:
     """Name each wrong field once, with what it must be, and never with what was sent."""
     sentences: dict[str, list[str]] = {}
     for item in error.errors(include_url=False, include_input=False, include_context=False):

@@ -1,8 +1,10 @@
 """The routes of front ends and of load balancers. Thin: who asks, what they ask, follow the turn, reply."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 from quart import Blueprint, Response, request
 
@@ -10,10 +12,13 @@ from app.edge.application import json_response, read_json_body, reply_language, 
 from app.edge.turns import TurnEnd, Turns
 from app.errors import Fault
 from app.receive.identity import Identity
-from app.receive.payload import PayloadRules, parse_chat
+from app.receive.payload import PayloadRules, parse_agent, parse_chat
+from app.respond.agent_body import agent_body
 from app.respond.chat_body import chat_body, server_timing
+from app.respond.language import Language
 from app.respond.problem import problem_body, problem_headers
-from app.turn import TurnRequest
+from app.turn import TurnOutcome, TurnRequest
+from telemetry.stage_clock import StageClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +52,44 @@ def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Bluepr
 
     @routes.post("/chat")
     async def chat() -> Response:
-        user_id = await identity.user(request.headers.get("authorization", ""), request.headers.get("host", ""))
-        turn = parse_chat(await read_json_body(), user_id, rules)
-        return _reply(turn, await turns.follow(turn, request_facts().trace_id))
+        turn = parse_chat(await read_json_body(), await _user(identity), rules)
+        return _reply(turn, await turns.follow(turn, request_facts().trace_id), chat_body)
 
     return routes
 
 
-def _reply(turn: TurnRequest, end: TurnEnd) -> Response:
+def agent_routes(identity: Identity, turns: Turns, rules: PayloadRules, status: Mapping[str, Any]) -> Blueprint:
+    """Return `POST /conversation-agent/chat`, and `GET /conversation-agent/status`, which answers `status`."""
+    routes = Blueprint("agent", __name__)
+
+    @routes.post("/conversation-agent/chat")
+    async def agent_chat() -> Response:
+        turn, debug = parse_agent(await read_json_body(), await _user(identity), rules)
+        body = partial(agent_body, turn, debug=debug)
+        return _reply(turn, await turns.follow(turn, request_facts().trace_id), body)
+
+    @routes.get("/conversation-agent/status")
+    async def agent_status() -> Response:
+        await _user(identity)
+        return json_response(status)
+
+    return routes
+
+
+async def _user(identity: Identity) -> str:
+    return await identity.user(request.headers.get("authorization", ""), request.headers.get("host", ""))
+
+
+class Body(Protocol):
+    """Makes the body of an answered turn."""
+
+    def __call__(
+        self, outcome: TurnOutcome, clock: StageClock, trace_id: str, language: Language, now_ns: int
+    ) -> dict[str, Any]:
+        """Return it, ready for JSON."""
+
+
+def _reply(turn: TurnRequest, end: TurnEnd, body_of: Body) -> Response:
     trace_id, language = request_facts().trace_id, reply_language()
     if isinstance(end.result, Fault):
         metrics = end.clock.performance_metrics()
@@ -62,6 +97,6 @@ def _reply(turn: TurnRequest, end: TurnEnd) -> Response:
         response = json_response(body, end.result.kind.status)
         response.headers.update(problem_headers(end.result))
     else:
-        response = json_response(chat_body(end.result, end.clock, trace_id, language, time.time_ns()))
+        response = json_response(body_of(end.result, end.clock, trace_id, language, time.time_ns()))
     response.headers["server-timing"] = server_timing(end.clock)
     return response

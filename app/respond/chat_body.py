@@ -16,6 +16,10 @@ WARNINGS: dict[Shortfall, dict[Language, str]] = {
         "en": "The conversation is long; its oldest messages were left out.",
         "ja": "会話が長いため、古いメッセージを省きました。",
     },
+    "fallback": {
+        "en": "The model could not answer; this answer comes from simple rules.",
+        "ja": "AIモデルが応答できなかったため、簡易ルールで回答しました。",
+    },
     "save_failed": {
         "en": "This message and its answer could not be stored.",
         "ja": "このメッセージと回答を保存できませんでした。",
@@ -46,18 +50,18 @@ def chat_body(
             "history_count": outcome.history_count,
             "model": draft.model,
         },
-        **dict.fromkeys(_AGENT_FIELDS),
+        **(draft.agent.as_reply() if draft.agent else dict.fromkeys(AGENT_FIELDS)),
         "conversation_id": str(outcome.conversation_id),
         "turn_id": str(outcome.turn_id),
         "trace_id": trace_id,
-        "fallback_used": None,
+        "fallback_used": draft.fallback,
         "warnings": [{"code": code, "detail": WARNINGS[code][language]} for code in outcome.warnings],
         "saved": outcome.saved,
         "performance_metrics": clock.performance_metrics(),
     }
 
 
-_AGENT_FIELDS = ("support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata", "metrics")
+AGENT_FIELDS = ("support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata", "metrics")
 
 
 def iso_timestamp(now_ns: int) -> str:

@@ -100,7 +100,7 @@ def completion(request: ChatRequest, fault: Fault, *, first_s: float, each_s: fl
 
 
 def _call(request: ChatRequest, fault: Fault, first_s: float, each_s: float) -> _Call:
-    said = tutor.tokens(tutor.answer(request.messages))
+    said = tutor.tokens(tutor.answer(request.messages, request.schema))
     pieces = tuple(said[: request.max_tokens])
     asked = tutor.prompt_tokens(request.messages)
     seed = "\0".join(f"{message.role}:{message.text}" for message in request.messages)

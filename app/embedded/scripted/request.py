@@ -38,12 +38,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """One accepted request; `messages` holds at least one message of the user."""
+    """One accepted request; `messages` holds at least one message of the user, `schema` what the answer must fit."""
 
     messages: tuple[Message, ...]
     stream: bool
     include_usage: bool
     max_tokens: int | None
+    schema: Mapping[str, Any] | None = None
 
     @property
     def question(self) -> str:
@@ -77,6 +78,7 @@ def read_request(body: bytes) -> ChatRequest:
         stream=bool(_typed(fields, "stream", bool)),
         include_usage=bool(_typed(options or {}, "include_usage", bool)),
         max_tokens=_limit(fields),
+        schema=_schema(_typed(fields, "response_format", dict) or {}),
     )
 
 
@@ -96,6 +98,11 @@ def _limit(fields: Mapping[str, Any]) -> int | None:
             raise RefusedRequestError(400, f"Invalid value for '{name}': expected at least 1.", param=name)
         return limit
     return None
+
+
+def _schema(response_format: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    wanted = _typed(response_format, "json_schema", dict)
+    return _typed(wanted, "schema", dict) if wanted is not None else None
 
 
 def _messages(value: Any) -> tuple[Message, ...]:

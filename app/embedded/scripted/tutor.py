@@ -11,8 +11,10 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.embedded.scripted.request import Message
+from app.embedded.scripted.structured import instance_text
 
 CHARS_PER_TOKEN = 4  # a token of this model is four characters, in every language
 TOPIC_MAX_CHARS = 40
@@ -92,10 +94,12 @@ PHRASES: Mapping[str, Phrases] = {
 }
 
 
-def answer(messages: Sequence[Message]) -> str:
-    """Return the tutor's words for a prompt with at least one user message."""
+def answer(messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> str:
+    """Return the tutor's words for a prompt with at least one user message; JSON, when a schema wants that."""
     questions = [message.text for message in messages if message.role == "user"]
     question = _FAULT_MARKER.sub(" ", questions[-1])
+    if schema is not None:
+        return instance_text(schema, _quoted(question))
     phrases = PHRASES[language(question)]
     topic = _quoted(question) or phrases.nothing
     opening = phrases.first if len(questions) == 1 else phrases.later

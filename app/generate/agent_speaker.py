@@ -1,0 +1,163 @@
+"""The conversation agent as a speaker: rules decide how to reply in microseconds, so the model's call starts at once.
+
+Beside the reply the model works out its own state and plan, in a slot that no turn wants; the turn waits for that at
+most a tenth of the reply's time beyond its end. Behind each phase stand the rules: a phase whose model call fails, is
+late or answers what is not valid falls back to them alone. Nothing of a user stays in the process.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol
+
+import trio
+
+from app.clients.ports import JsonSchema
+from app.errors import Fault, ModelFault, StageTimeout
+from app.generate.agent.follow_ups import follow_up_list
+from app.generate.agent.reply import act_instructions, rule_reply
+from app.generate.agent.rules import rule_view, with_model
+from app.generate.agent.schema import SCHEMA, SCHEMA_NAME, read_model_answer
+from app.generate.agent.values import AgentView
+from app.generate.model_call import Generate
+from app.generate.speaker import NoStudy, Study
+from app.turn import Draft, Grounding, Prompt, PromptMessage, StoredMessage, TurnRequest
+from telemetry import names
+from telemetry.turn_trace import StageTrace, TurnTrace
+
+log = logging.getLogger(__name__)
+
+RULES_MODEL = "rules"
+"""What a reply calls the model when no model answered."""
+PATIENCE = 0.1
+"""Share of the reply's time that a turn waits, after the reply's end, for the model's own state and plan."""
+
+
+STUDY = PromptMessage(
+    "system",
+    "Before you reply: say, as JSON of the given schema and in the student's language, where the student stands and "
+    "how their project could go on. Use only what they said; null or an empty list where they said nothing.",
+)
+
+
+class SpareSlots(Protocol):
+    """Gives slots of the model's limiter that no turn wants."""
+
+    def spare_slot(self) -> AbstractAsyncContextManager[None]:
+        """Hold one while inside."""
+
+
+class AgentSpeaker:
+    """Speaks by its rules, or through the model under their guidance."""
+
+    def __init__(self, generate: Generate, gate: SpareSlots) -> None:
+        self._generate = generate
+        self._gate = gate
+
+    def draft(self) -> Draft:
+        """Return an empty draft."""
+        return self._generate.draft()
+
+    def stage(self, trace: TurnTrace) -> AbstractContextManager[object]:
+        """Return the stage `agent`."""
+        return trace.stage(names.AGENT)
+
+    def prepare(self, request: TurnRequest, grounding: Grounding, draft: Draft, trace: TurnTrace) -> str:
+        """Let the rules look at the turn, put what they make of it into the draft, and return the acts to perform."""
+        history: Sequence[StoredMessage] = grounding.conversation.messages if request.with_history else ()
+        view = rule_view(history, request.message, grounding.project, grounding.admitted_at, timed=trace.stage)
+        draft.agent = view
+        return act_instructions(view.acts.acts, view.support.type, view.language)
+
+    def study(self, request: TurnRequest, prompt: Prompt, draft: Draft, trace: TurnTrace) -> Study:
+        """Return the model's own state and plan, to be worked out beside the reply; nothing when rules answer."""
+        if request.by_rules:
+            return NoStudy()
+        return AgentStudy(self._generate, self._gate, prompt, trace)
+
+    async def speak(self, request: TurnRequest, prompt: Prompt, draft: Draft, trace: TurnTrace) -> None:
+        """Reply; by rules when asked to, or when the model fails.
+
+        Raises:
+            CallerFault: the prompt is longer than the model can take.
+        """
+        view = _view(draft)
+        with trace.stage(names.AGENT_REPLY) as stage:
+            if request.by_rules:
+                self._by_rules(request, view, draft)
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._by_model(request, prompt, view, draft, trace, stage)
+        if request.surface == "chat" and view.follow_ups:
+            draft.parts.append("\n\n" + follow_up_list(view.follow_ups, view.language))
+
+    def _by_rules(self, request: TurnRequest, view: AgentView, draft: Draft) -> None:
+        draft.parts[:] = [rule_reply(view, request.message)]
+        draft.model, draft.finish = RULES_MODEL, "stop"
+
+    async def _by_model(
+        self,
+        request: TurnRequest,
+        prompt: Prompt,
+        view: AgentView,
+        draft: Draft,
+        trace: TurnTrace,
+        stage: StageTrace,
+    ) -> None:
+        try:
+            await self._generate(prompt, draft, trace)
+        except (ModelFault, StageTimeout) as fault:
+            log.warning("agent.fell_back", extra={"error": fault.error_type, "turn_id": trace.turn_id})
+            self._by_rules(request, view, draft)
+            draft.fallback, draft.stood_in_for = "heuristic", fault
+            trace.fall_back("heuristic")
+            stage.fail(fault)
+
+
+class AgentStudy:
+    """The model's own state and plan of the learner, from one structured call."""
+
+    def __init__(self, generate: Generate, gate: SpareSlots, prompt: Prompt, trace: TurnTrace) -> None:
+        self._generate = generate
+        self._gate = gate
+        self._prompt = prompt
+        self._trace = trace
+        self._started = math.inf
+        self._scope = trio.CancelScope()
+        self._done = trio.Event()
+        self._answer: str | None = None
+
+    async def run(self) -> None:
+        """Ask the model in a spare slot; a fault, or the end of patience, leaves no answer."""
+        self._started = trio.current_time()
+        with self._scope:
+            try:
+                async with self._gate.spare_slot():
+                    messages = (*self._prompt.messages, STUDY)
+                    self._answer = await self._generate.structured(
+                        messages, JsonSchema(SCHEMA_NAME, SCHEMA), self._trace
+                    )
+            except Fault as fault:
+                log.info("agent.study.failed", extra={"error": fault.error_type, "turn_id": self._trace.turn_id})
+        self._done.set()
+
+    async def finish(self, draft: Draft) -> None:
+        """Wait a tenth of the reply's time, then put the model's state and plan into the draft, if they are valid."""
+        with trio.move_on_after(max(0.0, PATIENCE * (trio.current_time() - self._started))):
+            await self._done.wait()
+        self._scope.cancel()
+        if self._answer is None or draft.fallback:
+            return
+        view = _view(draft)
+        try:
+            snapshot, plan = read_model_answer(self._answer, ruled=view.snapshot, now=view.decided_at)
+        except ValueError as exc:
+            log.info("agent.study.invalid", extra={"reason": str(exc), "turn_id": self._trace.turn_id})
+            return
+        draft.agent = with_model(view, snapshot, plan)
+
+
+def _view(draft: Draft) -> AgentView:
+    assert isinstance(draft.agent, AgentView)
+    return draft.agent
