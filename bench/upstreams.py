@@ -19,8 +19,9 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from app.clients.in_process import AsgiApp
+from app.clients.in_process import AsgiApp, Message
 from app.embedded.postgrest import open_embedded_supabase
+from app.embedded.postgrest.app import Receive, Send
 from app.embedded.scripted_model import ScriptedModel
 
 USERS = 1000
@@ -30,7 +31,7 @@ USERS = 1000
 def delayed(app: AsgiApp, seconds: float) -> AsgiApp:
     """Return `app`, each request of which waits first."""
 
-    async def wait_first(scope, receive, send):  # type: ignore[no-untyped-def]
+    async def wait_first(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await trio.sleep(seconds)
         await app(scope, receive, send)
@@ -41,7 +42,7 @@ def delayed(app: AsgiApp, seconds: float) -> AsgiApp:
 def drawn(mean_s: float, spread: float, draws: random.Random) -> AsgiApp:
     """Return a model each of whose answers takes its own time, before its first token."""
 
-    async def answer(scope, receive, send):  # type: ignore[no-untyped-def]
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
         whole_s = mean_s * draws.uniform(1 - spread, 1 + spread)
         await ScriptedModel(first_token_s=whole_s, per_token_s=0.0)(scope, receive, send)
 

@@ -160,8 +160,8 @@ def _validated(model: type[Payload], value: Any) -> Payload:
 
 def sentences(error: ValidationError) -> list[str]:
     """Name each wrong field once, with what it must be, and never with what was sent."""
-    sentences: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         text = item["msg"].removeprefix("Value error, ")
-        sentences.setdefault(str(item["loc"][0]), []).append(text[:1].lower() + text[1:])
-    return [f"{name}: {', or '.join(dict.fromkeys(texts))}" for name, texts in sentences.items()]
+        found.setdefault(str(item["loc"][0]) if item["loc"] else "the body", []).append(text[:1].lower() + text[1:])
+    return [f"{name}: {', or '.join(dict.fromkeys(texts))}" for name, texts in found.items()]

@@ -52,7 +52,8 @@ def test_rules_answer_by_default(agent: ServerProcess) -> None:
 
 def test_the_model_answers_when_asked_to(agent: ServerProcess) -> None:
     """With `mock_mode: false` the model replies, and its own state and plan come with the reply."""
-    body = answer(agent, "I want to study bees. Where do I start?", mock_mode=False, debug_mode=True, page_id="model")
+    slow = "[[fault: slow first=5 each=0]]"  # a tenth of 5 s is what the longer of the two answers may be late
+    body = answer(agent, f"I want to study bees. {slow}", mock_mode=False, debug_mode=True, page_id="model")
     assert body["debug_info"]["model"] == "scripted-tutor"
     assert body["debug_info"]["plan"] == "concurrent"
     assert body["decision_metadata"]["source"] == "model"

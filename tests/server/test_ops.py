@@ -38,6 +38,7 @@ GAUGES = {
 COUNTERS = {
     names.WARNINGS: "chat_warnings",
     names.UPSTREAM_REJECTIONS: "llm_upstream_rejections",
+    names.FALLBACKS: "chat_fallbacks",
     names.OTEL_DROPPED: "otel_dropped",
 }
 
@@ -47,7 +48,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running(tmp_path_factory.mktemp("data"), CHAT_PROMPT_MAX_CHARS="1500") as process:
         for _ in range(2):  # the second one's history does not fit: a warning
             process.answer(f"{AT_ONCE} What is a hypothesis? ".ljust(500, "?"), user="ops")
-        process.ask("Fail [[fault: http 429 insufficient_quota]]", user="ops")
+        refused = {"message": "Fail [[fault: http 429 insufficient_quota]]"}
+        process.ask(**refused, user="ops")
+        process.http.post(
+            "/conversation-agent/chat", json={**refused, "mock_mode": False}, headers={"authorization": "Bearer ops"}
+        )
         yield process
 
 
@@ -100,7 +105,7 @@ def test_the_labels_are_the_documented_ones(server: ServerProcess) -> None:
         | ({"error_type"} & labels["http_server_request_duration_seconds"]),
         "chat_turn_duration_seconds": {"plan", "surface", "outcome"},
         "chat_turn_overhead_duration_seconds": {"plan", "outcome"},
-        "chat_stage_duration_seconds": {"stage", "outcome"},
+        "chat_stage_duration_seconds": {"stage", "outcome", "plan"},
         "gen_ai_client_operation_duration_seconds": model,
         "gen_ai_client_operation_time_to_first_chunk_seconds": model,
         "gen_ai_client_token_usage": {*model, "gen_ai_token_type"},
