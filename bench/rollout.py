@@ -159,9 +159,9 @@ def response_times(seconds: float) -> Iterator[str]:
 
 
 def users_served(plan: str, pool: int, seconds: float) -> tuple[int, float]:
-    """Return the most users with p95 under the limit, found by bisection to a fifth of the pool, and that p95."""
+    """Return the most users with p95 under the limit, found by bisection to a quarter of the pool, and that p95."""
     low, high, best = pool, 5 * pool, float("nan")
-    while high - low > pool // 5:
+    while high - low > pool // 4:
         users = (low + high) // 2
         times = measured(plan, pool, 0.1, users, seconds)
         if times.p95 < LIMIT_S and not times.refused:

@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         for _ in range(2):  # the second one's history does not fit: a warning
             process.answer(f"{AT_ONCE} What is a hypothesis? ".ljust(500, "?"), user="ops")
         refused = {"message": "Fail [[fault: http 429 insufficient_quota]]"}
-        process.ask(**refused, user="ops")
+        process.ask(refused["message"], user="ops")
         process.http.post(
             "/conversation-agent/chat", json={**refused, "mock_mode": False}, headers={"authorization": "Bearer ops"}
         )
