@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 import trio
 
@@ -28,7 +30,7 @@ def main() -> int:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        _say(f"nursery-chat cannot start: {error}", sys.stderr.fileno())
+        _say(f"nursery-chat cannot start: {error}", sys.stderr)
     return CANNOT_START
 
 
@@ -49,8 +51,12 @@ def _hash_user(user_id: str) -> int:
     return 0
 
 
-def _say(text: str, fd: int = 1) -> None:
-    os.write(fd, f"{text}\n".encode())
+def _say(text: str, stream: TextIO | None = None) -> None:
+    """Write for a person; where nobody listens (a closed or full stream), that is no reason to stop serving."""
+    stream = stream or sys.stdout
+    if stream is not None:
+        with suppress(OSError, ValueError):
+            os.write(stream.fileno(), f"{text}\n".encode())
 
 
 if __name__ == "__main__":

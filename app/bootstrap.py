@@ -72,11 +72,17 @@ LAST_SAVES_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenModel:
-    """The model that serves: its client, its bounds, whether it can be asked now, and what a newcomer is told of it."""
+    """The model that serves: its client, its bounds, whether it can be asked now, and what a newcomer is told of it.
+
+    `slots` is how many answers it gives at once, None for as many as are asked for; `studies`, whether the agent may
+    have it work out a state and plan beside its replies.
+    """
 
     chat: ChatModel
     max_tokens: int = MAX_TOKENS
     prompt_max_chars: int = PROMPT_MAX_CHARS
+    slots: int | None = None
+    studies: bool = True
     ready: Callable[[], bool] = lambda: True
     wait_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     remark: str = ""
@@ -105,8 +111,11 @@ async def run(settings: Settings, say: Callable[[str], None]) -> None:
     instance = secrets.token_hex(6)
     providers = _providers(instance)
     try:
-        async with trio.open_nursery() as services, open_database(settings, services, providers) as database:
-            model = await choose_model(settings, services, providers)
+        async with (
+            trio.open_nursery() as services,
+            open_database(settings, services, providers) as database,
+            open_model(settings, services, providers) as model,
+        ):
             async with trio.open_nursery() as turn_nursery:
                 parts = join(settings, providers, database, model, turn_nursery, instance)
                 async with trio.open_nursery() as edge:
@@ -160,7 +169,7 @@ async def open_database(settings: Settings, services: trio.Nursery, providers: P
     try:
         async with (
             open_embedded_supabase(settings.data_dir / "supabase.sqlite3") as embedded,
-            _client(InProcessTransport(embedded, services), providers, embedded=True) as client,
+            _client(InProcessTransport(embedded, services), providers) as client,
         ):
             yield SupabaseDatabase(client, EMBEDDED_SUPABASE_URL, "embedded")
     except EmbeddedDatabaseError as exc:
@@ -168,40 +177,56 @@ async def open_database(settings: Settings, services: trio.Nursery, providers: P
 
 
 def _client(
-    transport: httpx.AsyncBaseTransport, providers: Providers, *, embedded: bool = False, send_traceparent: bool = True
+    transport: httpx.AsyncBaseTransport, providers: Providers, *, send_traceparent: bool = True
 ) -> httpx.AsyncClient:
-    """Return a client without timeouts of its own: the stages' deadlines end slow calls. Proxies apply outside only."""
+    """Return a client without timeouts of its own (the stages' deadlines end slow calls), and without proxies."""
     traced = traced_transport(transport, tracer_provider=providers.tracer_provider, send_traceparent=send_traceparent)
-    return httpx.AsyncClient(transport=traced, timeout=None, trust_env=not embedded)  # noqa: S113
+    return httpx.AsyncClient(transport=traced, timeout=None)  # noqa: S113
 
 
-async def choose_model(settings: Settings, services: trio.Nursery, providers: Providers) -> ChosenModel:
-    """Return the model: the configured one, else the embedded one, whose tasks live in `services`."""
-    if settings.embedded_model is None:
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-        base_url = settings.openai_base_url or OPENAI_URL
-        client = _client(httpx.AsyncHTTPTransport(), providers, send_traceparent=False)
-        provider = "openai" if base_url == OPENAI_URL else ""
-        return ChosenModel(chat=OpenAIModel(client, base_url, key, settings.openai_model, provider))
+@asynccontextmanager
+async def open_model(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[ChosenModel]:
+    """Yield the model: the configured one, else the embedded one, whose tasks live in `services`."""
     missing = local_model.local_model_missing() if settings.embedded_model == "local" else None
-    if settings.embedded_model == "local" and missing is None:
-        return _local_model(services, providers)
+    make: Callable[[httpx.AsyncClient], ChosenModel]
+    if settings.embedded_model is None:
+        # The limiter bounds the calls; a pool of its own would make some of them wait where nobody sees it.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.openai_api_pool_size)
+        transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits)
+        make = partial(_outside_model, settings)
+    elif settings.embedded_model == "local" and missing is None:
+        local = local_model.LocalModel()
+        services.start_soon(local.run)
+        transport = local.transport(httpx.AsyncHTTPTransport(trust_env=False))
+        make = partial(_local_model, local)
+    else:
+        transport = InProcessTransport(ScriptedModel(), services)
+        make = partial(_scripted_model, missing)
+    async with _client(transport, providers, send_traceparent=False) as client:
+        yield make(client)
+
+
+def _outside_model(settings: Settings, client: httpx.AsyncClient) -> ChosenModel:
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+    base_url = settings.openai_base_url or OPENAI_URL
+    provider = "openai" if base_url == OPENAI_URL else ""
+    return ChosenModel(chat=OpenAIModel(client, base_url, key, settings.openai_model, provider))
+
+
+def _scripted_model(missing: str | None, client: httpx.AsyncClient) -> ChosenModel:
     if missing:
         log.warning("local_model.missing", extra={"reason": missing, "instead": SCRIPTED_NAME})
-    client = _client(InProcessTransport(ScriptedModel(), services), providers, embedded=True, send_traceparent=False)
     remark = f"NOT A REAL MODEL: {missing}" if missing else "not a real model: a deterministic script for first looks"
     return ChosenModel(chat=OpenAIModel(client, SCRIPTED_URL, "", SCRIPTED_NAME), remark=remark)
 
 
-def _local_model(services: trio.Nursery, providers: Providers) -> ChosenModel:
-    local = local_model.LocalModel()
-    services.start_soon(local.run)
-    transport = local.transport(httpx.AsyncHTTPTransport(trust_env=False))
-    client = _client(transport, providers, embedded=True, send_traceparent=False)
+def _local_model(local: local_model.LocalModel, client: httpx.AsyncClient) -> ChosenModel:
     return ChosenModel(
         chat=OpenAIModel(client, local_model.LOCAL_MODEL_URL, "", local_model.MODEL_NAME),
         max_tokens=local_model.MAX_TOKENS,
         prompt_max_chars=local_model.PROMPT_MAX_CHARS,
+        slots=local_model.SLOTS,
+        studies=False,
         ready=lambda: local.state == "ready",
         wait_ready=local.wait_ready,
         remark="a tiny English demo model; set OPENAI_BASE_URL (and OPENAI_API_KEY) for real use",
@@ -218,7 +243,8 @@ def join(
 ) -> Parts:
     """Join the parts of a server; nothing runs yet."""
     door = Door(model.ready)
-    gate = Gate(settings.openai_api_pool_size, settings.llm_queue_timeout)
+    slots = min(settings.openai_api_pool_size, model.slots or settings.openai_api_pool_size)
+    gate = Gate(slots, settings.llm_queue_timeout)
     chat_turns = _chat_turns(settings, database, model, door, gate)
     rollout = Rollout(_rollout_rules(settings))
     instruments = build_instruments(providers.meter)
@@ -271,7 +297,10 @@ def _chat_turns(
         save=Save(database, settings.db_save_timeout),
         timeout_s=settings.turn_timeout,
     )
-    return {"chat": stages(speaker=TutorSpeaker(generate)), "agent": stages(speaker=AgentSpeaker(generate, gate))}
+    return {
+        "chat": stages(speaker=TutorSpeaker(generate)),
+        "agent": stages(speaker=AgentSpeaker(generate, gate, studies=model.studies)),
+    }
 
 
 def _instructions(settings: Settings) -> str:

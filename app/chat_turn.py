@@ -49,7 +49,7 @@ class ChatTurn:
         Raises:
             Fault: why there is no answer. A turn that ends before the model is asked stores nothing.
         """
-        self.door.check()
+        self.door.check(needs_model=not request.by_rules)
         draft = self.speaker.draft()
         record = self.save.record(request, trace)
         try:
@@ -98,32 +98,42 @@ class ChatTurn:
     ) -> tuple[Grounding, Prompt, Plan]:
         grounding = await self.fetch(request, trace)
         record.place(grounding)
-        with self.speaker.stage(trace):
-            instructions = self.speaker.prepare(request, grounding, draft, trace)
-            prompt = build_prompt(self.prompt_rules, request, grounding, instructions)
-            plan = self._concurrent if request.plan == "concurrent" else self._sequential
-            await plan(request, prompt, draft, record, trace)
+        plan = self._concurrent if request.plan == "concurrent" else self._sequential
+        prompt = await plan(request, grounding, draft, record, trace)
         return grounding, prompt, request.plan
 
     async def _concurrent(
-        self, request: TurnRequest, prompt: Prompt, draft: Draft, record: TurnRecord, trace: TurnTrace
-    ) -> None:
+        self, request: TurnRequest, grounding: Grounding, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> Prompt:
         """Ask the model while the question is saved; the slot is given back before anyone waits for that save."""
         async with stage_nursery() as nursery:
-            study = self.speaker.study(request, prompt, draft, trace)
-            async with self._slot(request, trace):
-                record.hand_over_question(nursery)
-                nursery.start_soon(study.run)
-                await self.speaker.speak(request, prompt, draft, trace)
-            await study.finish(draft)
+            with self.speaker.stage(trace):
+                prompt = self._prompt(request, grounding, draft, record, trace)
+                study = self.speaker.study(request, prompt, draft, trace)
+                async with self._slot(request, trace):
+                    record.hand_over_question(nursery)
+                    nursery.start_soon(study.run)
+                    await self.speaker.speak(request, prompt, draft, trace)
+                await study.finish(draft)
+        return prompt
 
     async def _sequential(
-        self, request: TurnRequest, prompt: Prompt, draft: Draft, record: TurnRecord, trace: TurnTrace
-    ) -> None:
+        self, request: TurnRequest, grounding: Grounding, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> Prompt:
         """Ask the model; both rows are saved after, one by one."""
-        async with self._slot(request, trace):
-            record.owe()
-            await self.speaker.speak(request, prompt, draft, trace)
+        with self.speaker.stage(trace):
+            prompt = self._prompt(request, grounding, draft, record, trace)
+            async with self._slot(request, trace):
+                record.owe()
+                await self.speaker.speak(request, prompt, draft, trace)
+        return prompt
+
+    def _prompt(
+        self, request: TurnRequest, grounding: Grounding, draft: Draft, record: TurnRecord, trace: TurnTrace
+    ) -> Prompt:
+        instructions = self.speaker.prepare(request, grounding, draft, trace)
+        record.prompt = prompt = build_prompt(self.prompt_rules, request, grounding, instructions)
+        return prompt
 
     def _slot(self, request: TurnRequest, trace: TurnTrace) -> AbstractAsyncContextManager[None]:
         return nullcontext() if request.by_rules else self.gate.slot(trace)

@@ -74,14 +74,17 @@ KINDS: Mapping[str, Kind] = {
     "overloaded": Kind(
         "overload", 503, "shed", True, "Overloaded", "Many people are asking right now. Please try again shortly.",
         "ただいま混み合っています。少し待ってからもう一度お試しください。",
+        1.0,
     ),
     "draining": Kind(
         "overload", 503, "shed", True, "Restarting", "The server is restarting. Please try again shortly.",
         "サーバーを再起動しています。少し待ってからもう一度お試しください。",
+        5.0,  # another process, or this one restarted, should answer by then
     ),
     "model_loading": Kind(
         "overload", 503, "shed", True, "Model loading", "The model is still loading. Please try again shortly.",
         "AIモデルを読み込んでいます。少し待ってからもう一度お試しください。",
+        2.0,  # the embedded model loads in a second when its file is in memory, in some five from a cold disk
     ),
     "model_busy": Kind(
         "model", 503, "shed", True, "Model busy", "The model is busy. Please try again shortly.",

@@ -7,21 +7,24 @@ which signals they switch on.
 
 import ipaddress
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import StartError
+from app.loopback import is_loopback
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
+_USERINFO = re.compile(r"//[^/@]*@")
 
 
 def _setting(default: Any, reason: str, unit: str = "") -> Any:
@@ -103,8 +106,10 @@ class Settings(BaseSettings):
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+        if value is not None:
+            parts = urlsplit(value)  # raises ValueError for a broken host
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
     @model_validator(mode="after")
@@ -143,7 +148,7 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return self.address[0] in LOOPBACK_NAMES or self.address[0].startswith("127.")
+        return is_loopback(self.address[0])
 
     @property
     def embedded_database(self) -> bool:
@@ -162,8 +167,11 @@ class Settings(BaseSettings):
         return tuple(ipaddress.ip_network(part, strict=False) for part in parts if part)
 
     def masked(self) -> dict[str, Any]:
-        """Return every setting by its variable's name, secrets as asterisks."""
-        return {name.upper(): value for name, value in self.model_dump(mode="json").items()}
+        """Return every setting by its variable's name; secrets, also those inside URLs, as asterisks."""
+        shown = self.model_dump(mode="json")
+        for name in ("supabase_url", "openai_base_url"):
+            shown[name] = shown[name] and _USERINFO.sub("//**********@", shown[name])
+        return {name.upper(): value for name, value in shown.items()}
 
 
 def load_settings(**overrides: Any) -> Settings:

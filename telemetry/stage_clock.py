@@ -3,6 +3,9 @@
 Spans, histograms, `performance_metrics`, `Server-Timing` and the log line are all computed from these integers, so they
 cannot disagree. The wall clock is read once, at the start, so a clock that is set back in the middle of a turn can make
 no duration negative.
+
+A stage that runs a second time (a turn that falls back to the sequential plan) keeps its last reading here; its spans
+and histograms have both.
 """
 
 import time

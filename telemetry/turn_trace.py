@@ -2,7 +2,8 @@
 
 A `TurnTrace` is the span `chat.turn`, open for the length of the turn's task; `stage()` opens a stage under it. Both
 are entered and left in one task, and never across a `yield`. Spans that ended before the conversation was known wait,
-already timed, until `identify()` or the turn's end names it: every span of a turn carries the same ids.
+already timed, until `identify()` or the turn's end names it, so they carry its id too (when a deleted conversation had
+to be made anew under another id, spans that ended before that keep the first one).
 """
 
 import hashlib
@@ -111,6 +112,7 @@ class TurnTrace:
         span_name: str | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
         start_ns: int | None = None,
+        under_turn: bool = False,
     ) -> "StageTrace":
         """Return stage `name`, to be entered now.
 
@@ -120,8 +122,10 @@ class TurnTrace:
             span_name: where the span is called otherwise.
             kind: the span's kind.
             start_ns: a reading of the turn's clock at which the stage really began; now, when not given.
+            under_turn: whether its span lies right under `chat.turn`, not under the stage that is open here.
         """
-        return StageTrace(self, name, span_name or name, kind, {**self._shared, **(attributes or {})}, start_ns)
+        shared = {**self._shared, **(attributes or {})}
+        return StageTrace(self, name, span_name or name, kind, shared, start_ns, under_turn)
 
     def identify(self, conversation_id: str) -> None:
         """Name the conversation: on every span of this turn, past and to come."""
@@ -147,15 +151,24 @@ class TurnTrace:
             span.set_attribute(names.CHAT_PLAN, plan)
 
     def _log_fields(self) -> None:
-        TURN_FIELDS.set({"turn_id": self.turn_id, names.CHAT_PLAN: self.plan})
+        fields = {"turn_id": self.turn_id, "trace_id": self.trace_id, names.CHAT_PLAN: self.plan}
+        TURN_FIELDS.set(fields)
 
     def fail(self, error: BaseException) -> None:
         """Take outcome and `error.type` from what ended the turn."""
         self.outcome, self.error_type = classify(error)
 
-    def open_span(self, name: str, kind: SpanKind, start_ns: int, attributes: Mapping[str, AttributeValue]) -> Span:
-        """Start a span at a reading of the clock; `close_span` ends it."""
-        span = self.tracer.start_span(name, kind=kind, attributes=attributes, start_time=self.clock.wall(start_ns))
+    def open_span(
+        self,
+        name: str,
+        kind: SpanKind,
+        start_ns: int,
+        attributes: Mapping[str, AttributeValue],
+        parent: otel_context.Context | None = None,
+    ) -> Span:
+        """Start a span at a reading of the clock, under the current one or `parent`; `close_span` ends it."""
+        start_time = self.clock.wall(start_ns)
+        span = self.tracer.start_span(name, parent, kind, attributes, start_time=start_time)
         self._open.append(span)
         return span
 
@@ -223,6 +236,7 @@ class StageTrace:
     kind: SpanKind
     attributes: dict[str, AttributeValue]
     start_ns: int | None
+    under_turn: bool = False
     outcome: names.Outcome = "ok"
     error_type: str | None = None
     context: otel_context.Context = field(init=False)
@@ -231,7 +245,8 @@ class StageTrace:
 
     def __enter__(self) -> Self:
         self.start_ns = self.turn.clock.now() if self.start_ns is None else self.start_ns
-        self._span = self.turn.open_span(self.span_name, self.kind, self.start_ns, self.attributes)
+        parent = self.turn.context if self.under_turn else None
+        self._span = self.turn.open_span(self.span_name, self.kind, self.start_ns, self.attributes, parent)
         self.context = set_span_in_context(self._span)
         self._token = otel_context.attach(self.context)
         return self

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
@@ -218,6 +218,13 @@ class Watched:
 
     def points(self, name: str) -> list[HistogramDataPoint]:
         """Return the points of a histogram, as of now."""
+        return [point for point in self._points(name) if isinstance(point, HistogramDataPoint)]
+
+    def sum(self, name: str) -> float:
+        """Return the sum of a counter, as of now."""
+        return sum(point.value for point in self._points(name) if isinstance(point, NumberDataPoint))
+
+    def _points(self, name: str) -> list[object]:
         data = self.reader.get_metrics_data()
         metrics = [
             metric
@@ -225,13 +232,7 @@ class Watched:
             for scope in resource.scope_metrics
             for metric in scope.metrics
         ]
-        return [
-            point
-            for metric in metrics
-            if metric.name == name
-            for point in metric.data.data_points
-            if isinstance(point, HistogramDataPoint)
-        ]
+        return [point for metric in metrics if metric.name == name for point in metric.data.data_points]
 
 
 def virtual_clock() -> StageClock:
@@ -283,12 +284,13 @@ async def open_house(
     turn_timeout_s: float = 55.0,
     prompt_max_chars: int = 48_000,
     plan: Plan = "concurrent",
+    model_ready: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[House]:
     """Open a house with API.md's default deadlines; leaving it waits for the turns."""
     database = database if database is not None else MemoryDatabase()
     model = model if model is not None else PacedModel()
     seen = seen or watched()
-    door, gate = Door(lambda: True), Gate(slots, queue_timeout_s)
+    door, gate = Door(model_ready), Gate(slots, queue_timeout_s)
     rules = ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)
     generate = Generate(model, rules)
     stages = partial(

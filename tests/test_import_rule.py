@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path for top in ("app", "telemetry") for path in (ROOT / top).rglob("*.py"))
 
-HANDED_ON = {"app.turn", "app.errors", "app.deadlines", "app.clients.ports"}
+HANDED_ON = {"app.turn", "app.errors", "app.deadlines", "app.loopback", "app.clients.ports"}
 EDGE = {"app.edge.application", "app.edge.turns"}
 CONCRETE = {"app.clients.supabase", "app.clients.openai"}
 
@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.turn": {"app.errors"},
     "app.errors": set(),
     "app.deadlines": {"app.errors"},
-    "app.settings": {"app.errors"},
+    "app.settings": {"app.errors", "app.loopback"},
+    "app.loopback": set(),
     "app.welcome": set(),
     "app.admit": HANDED_ON,
     "app.fetch": HANDED_ON,
@@ -31,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.receive.routes": HANDED_ON | EDGE | {"app.receive", "app.respond"},
     "app.chat_turn": HANDED_ON | {"app.admit", "app.fetch", "app.generate", "app.save"},
     "app.edge": HANDED_ON | {"app.chat_turn", "app.respond"},
-    "app.ops": HANDED_ON | {"app.respond", "app.receive.identity", "app.edge.application"},
+    "app.ops": HANDED_ON | {"app.respond", "app.edge.application"},
     "app.ops.rollout_routes": HANDED_ON
     | {"app.ops", "app.admit.rollout", "app.receive.payload", "app.edge.application"},
     "app.clients": {"app.turn", "app.errors"},
@@ -45,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_SWALLOW: dict[str, tuple[int, str]] = {
     "app.edge.turns": (1, "the turn's boundary: one broken turn must not end the server's turn nursery"),
     "app.chat_turn": (1, "a bug of the concurrent plan costs a second go on the sequential one"),
+    "app.generate.agent_speaker": (1, "a phase's boundary: the reply stands whatever goes wrong beside it"),
     "app.save.turn_record": (1, "the save: whatever goes wrong, the answer is given"),
     "app.clients.in_process": (1, "the connection guard of an embedded service"),
     "telemetry.providers": (3, "exporter safety: telemetry never fails what it watches"),

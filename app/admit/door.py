@@ -4,11 +4,6 @@ from collections.abc import Callable
 
 from app.errors import OverloadFault
 
-RETRY_AFTER_DRAIN_S = 5.0
-"""Another process, or this one restarted, should answer by then."""
-RETRY_AFTER_LOADING_S = 2.0
-"""The embedded model loads in about a second once its file is in memory, in some five from a cold disk."""
-
 
 class Door:
     """Refuses turns while the server drains, or while the embedded model loads.
@@ -21,13 +16,13 @@ class Door:
         self._model_ready = model_ready
         self.draining = False
 
-    def check(self) -> None:
-        """Let the turn pass.
+    def check(self, *, needs_model: bool = True) -> None:
+        """Let the turn pass; one that does not need the model may pass while that loads.
 
         Raises:
             OverloadFault: `draining` or `model_loading`, with `Retry-After`.
         """
         if self.draining:
-            raise OverloadFault("draining", retry_after_s=RETRY_AFTER_DRAIN_S)
-        if not self._model_ready():
-            raise OverloadFault("model_loading", retry_after_s=RETRY_AFTER_LOADING_S)
+            raise OverloadFault("draining")
+        if needs_model and not self._model_ready():
+            raise OverloadFault("model_loading")

@@ -38,6 +38,7 @@ class Gate:
         self._queue_timeout_s = queue_timeout_s
         self._mean_hold_s = 1.0
         self._freed = trio.lowlevel.ParkingLot()
+        self._spare: list[trio.CancelScope] = []
 
     def statistics(self) -> GateStatistics:
         """Return the gate's state now; safe to call from any thread."""
@@ -62,7 +63,7 @@ class Gate:
 
     @asynccontextmanager
     async def spare_slot(self) -> AsyncIterator[None]:
-        """Hold a slot that nobody else wants, however long it takes to find one: turns always go before.
+        """Hold a slot that no turn wants, however long it takes to find one. A turn that wants it cancels the body.
 
         A freed slot is handed to the longest waiting turn first; only one that is left over is taken here.
         """
@@ -73,16 +74,29 @@ class Gate:
             except trio.WouldBlock:
                 await self._freed.park()
         try:
-            yield
+            with trio.CancelScope() as scope:
+                self._spare.append(scope)
+                yield
         finally:
+            if scope in self._spare:
+                self._spare.remove(scope)
             self._limiter.release()
             self._freed.unpark_all()
 
     async def _wait(self, trace: TurnTrace, held: AsyncExitStack) -> None:
         state, how = self.statistics(), "abandoned"
-        queue = trace.stage(names.LLM_QUEUE, {names.LIMITER_TOTAL: state.total, names.LIMITER_WAITING: state.waiting})
+        queue = trace.stage(
+            names.LLM_QUEUE,
+            {
+                names.LIMITER_TOTAL: state.total,
+                names.LIMITER_WAITING: state.waiting,
+                names.QUEUE_POSITION: state.waiting + 1 if state.borrowed >= state.total else 0,
+            },
+        )
         try:
             with queue, stage_deadline(names.LLM_QUEUE, self._queue_timeout_s):
+                if self._spare and not self._limiter.available_tokens:
+                    self._spare.pop().cancel()
                 await held.enter_async_context(self._limiter)
                 how = "admitted"
         except StageTimeout as exc:

@@ -25,7 +25,6 @@ from app.turn import TokenUsage
 MAX_ERROR_BYTES = 64 * 1024
 REST_OF_BODY_S = 1.0
 """After `[DONE]` the body is read to its end, so that its connection can serve the next call; not for longer."""
-_CODE = re.compile(r"[a-z0-9_]{1,64}")
 _UNSTORABLE = re.compile("[\ud800-\udfff\0]")
 _MAX_TOKENS = 1 << 53  # beyond it, not every reader of JSON keeps a whole number whole
 _PROMPT_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
@@ -39,6 +38,25 @@ _NEVER = frozenset(
     }
 )
 _BUSY_CODES = frozenset({"rate_limit_exceeded", "slow_down", "server_is_overloaded"})
+_OTHER_CODES = frozenset(
+    {
+        "invalid_api_key",
+        "model_not_found",
+        "unsupported_parameter",
+        "invalid_value",
+        "content_filter",
+        "content_policy_violation",
+        "server_error",
+        "invalid_request_error",
+        "authentication_error",
+        "permission_error",
+        "not_found_error",
+        "rate_limit_error",
+        "overloaded_error",
+    }
+)
+_KNOWN_CODES = _PROMPT_TOO_LONG | _NEVER | _BUSY_CODES | _OTHER_CODES
+"""What telemetry may count must be bounded, and a host may call an error what it likes."""
 _BUSY_STATUSES = frozenset({429, 503, 529})
 _BRIEF_STATUSES = frozenset({408, 409, 500, 502, 504})
 
@@ -230,10 +248,10 @@ def _error_chunk(error: Any) -> Fault:
 
 
 def _code(error: Any) -> str:
-    """Return the error's code, or its type, when it looks like one: what telemetry may count must be bounded."""
+    """Return the error's code, or its type, if it is a known one."""
     for key in ("code", "type"):
         value = error.get(key) if isinstance(error, dict) else None
-        if isinstance(value, str) and _CODE.fullmatch(value):
+        if isinstance(value, str) and value in _KNOWN_CODES:
             return value
     return ""
 

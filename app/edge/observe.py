@@ -66,9 +66,13 @@ class Observe:
     _propagator: TraceContextTextMapPropagator = field(default_factory=TraceContextTextMapPropagator)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve one request, observed; anything that is not HTTP passes through."""
-        if scope["type"] != "http":
+        """Serve one request, observed. There are no websockets here, so their handshakes are refused (403)."""
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         parent = self._parent(headers, scope.get("client"))

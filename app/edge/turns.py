@@ -13,6 +13,7 @@ import trio
 from app.chat_turn import ChatTurn
 from app.errors import Fault, InternalFault, OverloadFault
 from app.turn import Feature, Plan, TurnOutcome, TurnRequest
+from telemetry import names
 from telemetry.stage_clock import StageClock
 from telemetry.turn_trace import TurnTelemetry, TurnTrace
 
@@ -118,7 +119,7 @@ def _tell(trace: TurnTrace, outcome: TurnOutcome) -> None:
     if outcome.draft.usage is not None:
         trace.details |= outcome.draft.usage.as_reply()
     for code in outcome.warnings:
-        trace.instruments.warnings.add(1, {"kind": code})
+        trace.instruments.warnings.add(1, {names.KIND: code})
 
 
 def _log_fault(fault: Fault, trace: TurnTrace) -> None:

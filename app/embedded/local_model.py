@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOCAL_MODEL_URL = "http://local-model.embedded/v1"
 MODEL_NAME = "SmolLM2-135M-Instruct"
+SLOTS = 4  # answers at once; each holds CONTEXT_TOKENS of memory
 MAX_TOKENS = 256  # an answer without a limit can run for minutes
 # Tokens of one slot, prompt and answer together; the model was trained on 8192. On two shared cores it reads 200 prompt
 # tokens/s at 400 tokens and 70 at 2200, so a slot as full as this is beyond the patience of LLM_FIRST_TOKEN_TIMEOUT.
@@ -74,7 +75,7 @@ class LocalModel:
         weights: GGUF file; None for the installed one.
     """
 
-    def __init__(self, *, slots: int = 4, weights: Path | None = None) -> None:
+    def __init__(self, *, slots: int = SLOTS, weights: Path | None = None) -> None:
         self._slots = slots
         self._weights = weights
         self._state: Literal["loading", "ready", "down"] = "loading"

@@ -1,7 +1,7 @@
 """The fetch stage: conversation and project, each with its own deadline; at the same time, in the concurrent plan."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -24,7 +24,7 @@ class _Found:
     """What the project's task has found by the time it is asked."""
 
     project: Project | None = None
-    missing: bool = field(default=True)
+    missing: bool = True
 
 
 class GroundingFetch:
@@ -66,10 +66,11 @@ class GroundingFetch:
         return conversation
 
     async def _one_by_one(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:
+        start = trio.current_time()
         with stage_deadline(names.DB_FETCH, self._timeout_s):
             conversation = await self._history(request, trace)
         if found.missing:
-            with trio.move_on_after(self._timeout_s):
+            with trio.move_on_after(trio.current_time() - start + PROJECT_GRACE_S):
                 await self._find_project(request, trace, found)
         return conversation
 

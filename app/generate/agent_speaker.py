@@ -1,4 +1,4 @@
-"""The conversation agent as a speaker: rules decide how to reply in microseconds, so the model's call starts at once.
+"""The conversation agent as a speaker: rules decide how to reply in a millisecond, so the model's call starts at once.
 
 Beside the reply the model works out its own state and plan, in a slot that no turn wants; the turn waits for that at
 most a tenth of the reply's time beyond its end. Behind each phase stand the rules: a phase whose model call fails, is
@@ -49,11 +49,18 @@ class SpareSlots(Protocol):
 
 
 class AgentSpeaker:
-    """Speaks by its rules, or through the model under their guidance."""
+    """Speaks by its rules, or through the model under their guidance.
 
-    def __init__(self, generate: Generate, gate: SpareSlots) -> None:
+    Args:
+        generate: asks the model.
+        gate: has slots for what runs beside the reply.
+        studies: whether the model works out a state and plan of its own.
+    """
+
+    def __init__(self, generate: Generate, gate: SpareSlots, *, studies: bool = True) -> None:
         self._generate = generate
         self._gate = gate
+        self._studies = studies
 
     def draft(self) -> Draft:
         """Return an empty draft."""
@@ -72,7 +79,7 @@ class AgentSpeaker:
 
     def study(self, request: TurnRequest, prompt: Prompt, draft: Draft, trace: TurnTrace) -> Study:
         """Return the model's own state and plan, to be worked out beside the reply; nothing when rules answer."""
-        if request.by_rules:
+        if request.by_rules or not self._studies:
             return NoStudy()
         return AgentStudy(self._generate, self._gate, prompt, trace)
 
@@ -127,9 +134,10 @@ class AgentStudy:
         self._scope = trio.CancelScope()
         self._done = trio.Event()
         self._answer: str | None = None
+        self._why = "late"
 
     async def run(self) -> None:
-        """Ask the model in a spare slot; a fault, or the end of patience, leaves no answer."""
+        """Ask the model in a spare slot; a fault, a turn that wants the slot, or lateness leaves no answer."""
         self._started = trio.current_time()
         with self._scope:
             try:
@@ -139,7 +147,10 @@ class AgentStudy:
                         messages, JsonSchema(SCHEMA_NAME, SCHEMA), self._trace
                     )
             except Fault as fault:
-                log.info("agent.study.failed", extra={"error": fault.error_type, "turn_id": self._trace.turn_id})
+                self._why = fault.error_type
+            except Exception:  # the phase's boundary: whatever goes wrong beside the reply, the reply stands
+                log.exception("agent.study.broke")
+                self._why = "internal"
         self._done.set()
 
     async def finish(self, draft: Draft) -> None:
@@ -147,15 +158,16 @@ class AgentStudy:
         with trio.move_on_after(max(0.0, PATIENCE * (trio.current_time() - self._started))):
             await self._done.wait()
         self._scope.cancel()
-        if self._answer is None or draft.fallback:
-            return
         view = _view(draft)
         try:
+            if self._answer is None:
+                raise ValueError(self._why)
             snapshot, plan = read_model_answer(self._answer, ruled=view.snapshot, now=view.decided_at)
         except ValueError as exc:
-            log.info("agent.study.invalid", extra={"reason": str(exc), "turn_id": self._trace.turn_id})
-            return
-        draft.agent = with_model(view, snapshot, plan)
+            log.info("agent.study.unused", extra={"reason": str(exc)})
+            self._trace.instruments.fallbacks.add(1, {names.KIND: "study"}, context=self._trace.context)
+        else:
+            draft.agent = with_model(view, snapshot, plan)
 
 
 def _view(draft: Draft) -> AgentView:

@@ -12,6 +12,9 @@ from app.turn import Draft, Prompt, PromptMessage
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace
 
+STUDY_MAX_TOKENS = 2000
+"""A full state and plan is some 1,400 characters in Japanese, 1,000 tokens by a wide margin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRules:
@@ -59,21 +62,22 @@ class Generate:
         return ModelRequest(
             messages=messages,
             model=self._model.name,
-            max_tokens=self._rules.max_tokens,
+            max_tokens=self._rules.max_tokens if schema is None else STUDY_MAX_TOKENS,
             temperature=self._rules.temperature,
             schema=schema,
         )
 
     async def _call(self, name: str, request: ModelRequest, draft: Draft, trace: TurnTrace) -> None:
-        with trace.stage(name, self._attributes(), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT) as stage:
-            try:
-                with stage_deadline(names.LLM, self._rules.whole_s):
-                    end = await self._ask(request, draft, trace, stage)
+        stage = trace.stage(name, self._attributes(request), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT)
+        try:
+            with stage, stage_deadline(names.LLM, self._rules.whole_s):
+                end = await self._ask(request, draft, trace, stage)
                 self._finish(end, draft, stage)
-            except ModelFault as fault:
-                trace.instruments.upstream_rejections.add(1, {names.CODE: fault.error_type})
-                raise
-        self._record(draft, trace, stage)
+        except ModelFault as fault:
+            trace.instruments.upstream_rejections.add(1, {names.CODE: fault.error_type})
+            raise
+        finally:
+            self._record(draft, trace, stage)
 
     async def _ask(self, request: ModelRequest, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
         async def on_text(text: str) -> None:
@@ -121,7 +125,9 @@ class Generate:
 
     def _record(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
         labels = self._labels()
-        trace.instruments.model_duration.record(trace.clock.seconds(stage.name), labels, context=stage.context)
+        failed = {names.ERROR_TYPE: stage.error_type} if stage.error_type else {}
+        seconds = trace.clock.seconds(stage.name)
+        trace.instruments.model_duration.record(seconds, labels | failed, context=stage.context)
         if draft.usage is not None:
             for kind, tokens in (("input", draft.usage.prompt_tokens), ("output", draft.usage.completion_tokens)):
                 trace.instruments.model_tokens.record(
@@ -135,13 +141,13 @@ class Generate:
             names.GEN_AI_REQUEST_MODEL: self._model.name,
         }
 
-    def _attributes(self) -> dict[str, str | int | float | bool]:
+    def _attributes(self, request: ModelRequest) -> dict[str, str | int | float | bool]:
         host, port = self._model.host
         attributes: dict[str, str | int | float | bool] = {
             **self._labels(),
             names.SERVER_ADDRESS: host,
             names.SERVER_PORT: port,
-            names.GEN_AI_REQUEST_MAX_TOKENS: self._rules.max_tokens,
+            names.GEN_AI_REQUEST_MAX_TOKENS: request.max_tokens,
             names.GEN_AI_REQUEST_STREAM: True,
         }
         if self._rules.temperature is not None:

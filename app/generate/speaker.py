@@ -30,7 +30,7 @@ class Speaker(Protocol):
         """Return what the speaker's whole work is timed as."""
 
     def prepare(self, request: TurnRequest, grounding: Grounding, draft: Draft, trace: TurnTrace) -> str:
-        """Return what the model must be told besides, before it is asked. Pure but for the draft; microseconds."""
+        """Return what the model must be told besides. Pure but for the draft; takes about a millisecond at most."""
 
     def study(self, request: TurnRequest, prompt: Prompt, draft: Draft, trace: TurnTrace) -> Study:
         """Return what is to be worked out beside the reply; it is run in the concurrent plan only."""

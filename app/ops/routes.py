@@ -10,8 +10,8 @@ from quart import Blueprint, Response, request
 
 from app.edge.application import json_response
 from app.errors import CallerFault
+from app.loopback import host_name, is_loopback
 from app.ops.recent_turns import RecentTurns
-from app.receive.identity import LOOPBACK_HOSTS, host_name
 from telemetry import names
 
 
@@ -30,7 +30,7 @@ class OpsRules:
             CallerFault: `unauthenticated`, or `not_found` where there is nothing to find.
         """
         if self.token is None:
-            if not self.on_loopback or host_name(host) not in LOOPBACK_HOSTS:
+            if not self.on_loopback or not is_loopback(host_name(host)):
                 raise CallerFault("not_found")
             return
         given = authorization.partition(" ")[2].strip()

@@ -7,10 +7,10 @@ from typing import Protocol
 from app.clients.ports import Database
 from app.deadlines import stage_deadline
 from app.errors import CallerFault
+from app.loopback import host_name, is_loopback
 from telemetry import names
 
 USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_KNOWN_USERS = 10_000
 
 
@@ -22,7 +22,14 @@ class Identity(Protocol):
 
         Raises:
             CallerFault: `unauthenticated`.
-            DatabaseFault, StageTimeout: whether there is such a user cannot be found out (in time).
+        """
+
+    async def admit(self, user_id: str) -> None:
+        """See to it that the user is one of the database's; asked once the rest of the request is known to be right.
+
+        Raises:
+            CallerFault: `unauthenticated`: there is no such user.
+            DatabaseFault, StageTimeout: that cannot be found out (in time).
         """
 
 
@@ -42,18 +49,20 @@ class DevIdentity:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     async def user(self, authorization: str, host: str) -> str:
-        """Return the bearer token's user; each is looked up, or made, once."""
-        if host_name(host) not in LOOPBACK_HOSTS:
+        """Return the bearer token's user."""
+        if not is_loopback(host_name(host)):
             raise CallerFault("unauthenticated", "AUTH_MODE=dev answers on loopback names only")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not USER_ID.fullmatch(token.strip()):
             raise CallerFault("unauthenticated")
-        user_id = token.strip()
+        return token.strip()
+
+    async def admit(self, user_id: str) -> None:
+        """Look the user up, or make them; once."""
         if user_id not in self._known:
             with stage_deadline(names.DB_FETCH, self._timeout_s):
                 await self._look_up(user_id)
         self._remember(user_id)
-        return user_id
 
     async def _look_up(self, user_id: str) -> None:
         if self._make_users:
@@ -66,8 +75,3 @@ class DevIdentity:
         self._known.move_to_end(user_id)
         if len(self._known) > MAX_KNOWN_USERS:
             self._known.popitem(last=False)
-
-
-def host_name(host: str) -> str:
-    """Return a `Host` header without its port, lower-cased."""
-    return re.sub(r":\d*$", "", host.strip().lower())

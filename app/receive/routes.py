@@ -52,7 +52,9 @@ def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Bluepr
 
     @routes.post("/chat")
     async def chat() -> Response:
-        turn = parse_chat(await read_json_body(), await _user(identity), rules)
+        user_id = await _user(identity)
+        turn = parse_chat(await read_json_body(), user_id, rules)
+        await identity.admit(user_id)
         return _reply(turn, await turns.follow(turn, request_facts().trace_id), chat_body)
 
     return routes
@@ -64,7 +66,9 @@ def agent_routes(identity: Identity, turns: Turns, rules: PayloadRules, status: 
 
     @routes.post("/conversation-agent/chat")
     async def agent_chat() -> Response:
-        turn, debug = parse_agent(await read_json_body(), await _user(identity), rules)
+        user_id = await _user(identity)
+        turn, debug = parse_agent(await read_json_body(), user_id, rules)
+        await identity.admit(user_id)
         body = partial(agent_body, turn, debug=debug)
         return _reply(turn, await turns.follow(turn, request_facts().trace_id), body)
 

@@ -25,7 +25,6 @@ def agent_body(
     `error` is the code of the fault that the rules stood in for, and `warning` its sentence, when they did.
     """
     draft = outcome.draft
-    shown = outcome.warnings[0] if outcome.warnings else None
     return {
         "response": draft.text,
         "timestamp": iso_timestamp(now_ns),
@@ -34,13 +33,21 @@ def agent_body(
         "conversation_id": str(outcome.conversation_id),
         "history_count": outcome.history_count,
         "error": draft.stood_in_for.code if draft.stood_in_for else None,
-        "warning": WARNINGS[shown][language] if shown else None,
+        "warning": _warning(outcome, language),
+        "model": draft.model,
         "fallback_used": draft.fallback,
         "saved": outcome.saved,
         "performance_metrics": clock.performance_metrics(),
         "turn_id": str(outcome.turn_id),
         "trace_id": trace_id,
     }
+
+
+def _warning(outcome: TurnOutcome, language: Language) -> str | None:
+    """Return the sentence of the fault that the rules stood in for; else of the first thing that is amiss."""
+    if (fault := outcome.draft.stood_in_for) is not None:
+        return fault.kind.japanese if language == "ja" else fault.kind.detail
+    return WARNINGS[outcome.warnings[0]][language] if outcome.warnings else None
 
 
 def _debug_info(request: TurnRequest, outcome: TurnOutcome) -> dict[str, Any]:

@@ -5,7 +5,7 @@ are inserts keyed by `(turn_id, sender)`, so what may or may not have been writt
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ import trio
 from app.clients.ports import Database, LogRow
 from app.deadlines import shielded
 from app.errors import Fault, StageTimeout
-from app.turn import Draft, Grounding, Saved, Sender, TurnRequest
+from app.turn import Draft, Grounding, Prompt, Saved, Sender, Shortfall, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace, classify
 
@@ -43,6 +43,8 @@ class TurnRecord:
     """The two rows of one turn on their way to the database."""
 
     conversation_id: UUID
+    prompt: Prompt | None = None
+    """What the model was given, once that is known."""
 
     def __init__(self, save: Save, request: TurnRequest, trace: TurnTrace) -> None:
         self._database = save.database
@@ -74,7 +76,7 @@ class TurnRecord:
 
     async def _save_question(self) -> None:
         """Write the question's row, as stage `save.user`. Never raises: the answer's save tries again."""
-        with self._trace.stage(names.SAVE_USER) as stage:
+        with self._trace.stage(names.SAVE_USER, under_turn=self._request.plan == "concurrent") as stage:
             await self._attempt(stage, [self._question])
 
     async def save_answer(self, draft: Draft) -> Saved:
@@ -154,10 +156,17 @@ class TurnRecord:
             "trace_id": self._trace.trace_id,
             "token_usage": draft.usage and draft.usage.as_reply(),
             "fallback_used": draft.fallback,
-            "warnings": list(self._grounding.warnings),
+            "warnings": [*self._grounding.warnings, *self._shortfalls(draft)],
+            "project_id": self._grounding.project.id if self._grounding.project else None,
+            "history_count": self.prompt.history_count if self.prompt else 0,
             **(draft.agent.as_reply() if draft.agent else {}),
-            "performance_metrics": {key: timings[key] for key in _KNOWN_BEFORE_THE_SAVE},
+            "performance_metrics": {key: timings[key] for key in timings if key not in _KNOWN_ONLY_AFTER},
         }
+
+    def _shortfalls(self, draft: Draft) -> Iterator[Shortfall]:
+        yield from self.prompt.warnings if self.prompt else ()
+        if draft.fallback:
+            yield "fallback"
 
     def _ended_at(self) -> datetime:
         now = datetime.fromtimestamp(self._trace.clock.wall(self._trace.clock.now()) // 1000 / 1e6, UTC)
@@ -173,4 +182,4 @@ class TurnRecord:
             log.error("save.failed", extra=facts, exc_info=unexpected)
 
 
-_KNOWN_BEFORE_THE_SAVE = ("db_fetch_time", "llm_queue_time", "llm_response_time")
+_KNOWN_ONLY_AFTER = ("db_save_time", "total_time")

@@ -297,8 +297,7 @@ async def test_without_telemetry_and_caller_the_trace_id_is_random(autojump_cloc
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) and one != "0" * 32 for one in ids)
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-async def test_what_is_not_http_passes_through(kind: str, autojump_clock: MockClock) -> None:
+async def test_lifespan_passes_through(autojump_clock: MockClock) -> None:
     """Scope, receive and send are the server's own, and nothing is measured."""
     passed: list[Any] = []
 
@@ -306,7 +305,19 @@ async def test_what_is_not_http_passes_through(kind: str, autojump_clock: MockCl
         passed.extend(arguments)
 
     edge = Edge(noting)
-    scope: Any = {"type": kind, "headers": []}
+    scope: Any = {"type": "lifespan"}
     await edge.app(scope, receive, edge.keep)
     assert passed == [scope, receive, edge.keep]
     assert (edge.sent.seen.spans.ended, edge.sent.seen.points(DURATION)) == ([], [])
+
+
+async def test_a_websocket_is_refused(autojump_clock: MockClock) -> None:
+    """There are no websockets here: a handshake is closed before the application hears of it."""
+
+    async def never_asked(*_arguments: Any) -> None:
+        raise AssertionError("asked")
+
+    edge = Edge(never_asked)
+    scope: Any = {"type": "websocket", "headers": []}
+    await edge.app(scope, receive, edge.keep)
+    assert [message["type"] for message in edge.sent.messages] == ["websocket.close"]

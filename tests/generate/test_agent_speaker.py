@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from app.clients.ports import ModelEnd, ModelRequest, OnText
+from app.edge.turns import TurnEnd
 from app.embedded.scripted.structured import instance
 from app.errors import CallerFault, Fault, ModelFault
 from app.generate.agent.schema import SCHEMA
@@ -151,6 +152,63 @@ async def test_turns_go_before_studies(autojump_clock: MockClock) -> None:
     assert end.clock.seconds("llm.queue") == pytest.approx(1.9)
     assert model.study.asked == [] or len(model.study.asked) <= 2
     assert end.clock.seconds("chat.turn") <= 1.9 + 2.0 + 0.2 + 1e-6
+
+
+async def test_a_turn_that_wants_its_slot_ends_a_study(autojump_clock: MockClock) -> None:
+    """A turn never waits behind a study: the newest one gives its slot up at once, and only the rules' state stands."""
+    model = two_calls(reply=after(10), study=never)
+    async with open_house(model=model, slots=2, queue_timeout_s=5) as house, trio.open_nursery() as nursery:
+        ends: list[TurnEnd] = []
+
+        async def ask_agent() -> None:
+            ends.append(await house.ask(agent_question()))
+
+        nursery.start_soon(ask_agent)
+        await trio.sleep(1)
+        assert house.gate.statistics().borrowed == 2
+        end = await house.ask(question("Let me in."))
+    assert (answered(end.result).draft.text, end.clock.seconds("llm.queue")) == ("Well done.", 0.0)
+    assert reply_of(answered(ends[0].result))["decision_metadata"]["source"] == "rules"
+    assert house.gate.statistics().borrowed == 0
+
+
+async def test_a_bug_in_the_study_costs_that_phase_only(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong beside the reply is logged, and the reply stands."""
+    async with open_house(model=two_calls(reply=after(2), study=failing(KeyError("bug")))) as house:
+        end = await house.ask(agent_question())
+    assert answered(end.result).draft.text == "Well done."
+    assert "agent.study.broke" in [record.getMessage() for record in caplog.records]
+
+
+async def test_the_agents_time_is_not_the_saves(autojump_clock: MockClock) -> None:
+    """A question that is slow to store counts as `db_save`, from the agent's end, not as the agent's work."""
+    database = MemoryDatabase(before_write=[after(1.5), at_once])
+    async with open_house(database, two_calls(reply=after(0.5), study=after(0.1))) as house:
+        end = await house.ask(agent_question())
+    metrics = end.clock.performance_metrics()
+    assert metrics["agent_processing_time"] == pytest.approx(0.5)
+    assert metrics["db_save_time"] == pytest.approx(1.0)
+    spans = house.seen.spans
+    assert spans.named("save.user").parent == spans.named("chat.turn").context
+
+
+async def test_rules_answer_while_the_model_loads(autojump_clock: MockClock) -> None:
+    """A turn that needs no model is not refused because the model loads."""
+    async with open_house(model=two_calls(), model_ready=lambda: False) as house:
+        by_rules = await house.ask(agent_question(by_rules=True))
+        by_model = await house.ask(agent_question())
+    assert answered(by_rules.result).draft.model == "rules"
+    assert isinstance(by_model.result, Fault)
+    assert by_model.result.code == "model_loading"
+
+
+async def test_a_study_that_is_not_used_is_counted(autojump_clock: MockClock) -> None:
+    """Late, failed and invalid states leave a log line and a count."""
+    async with open_house(model=two_calls(reply=after(1), study=never)) as house:
+        await house.ask(agent_question())
+    assert house.seen.sum("chat.fallbacks") == 1
 
 
 async def test_the_agent_fields_are_stored_with_the_answer(autojump_clock: MockClock) -> None:

@@ -17,32 +17,37 @@ async def test_no_or_bad_token_is_401(token: str) -> None:
     assert (caught.value.code, caught.value.kind.status) == ("unauthenticated", 401)
 
 
-@pytest.mark.parametrize("host", ["", "example.com", "127.0.0.1.example.com", "evil.test:8000", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["", "example.com", "127.0.0.1.example.com", "evil.test:8000", "[::2]", "127.evil.test"]
+)
 async def test_a_foreign_host_name_is_401(host: str) -> None:
     """A name that a stranger points at loopback does not reach the dev identity."""
     with pytest.raises(CallerFault):
         await DevIdentity(MemoryDatabase(), make_users=True).user("Bearer demo", host)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.2:80"])
 async def test_loopback_names_are_let_in(host: str) -> None:
     """Every loopback name will do, and the embedded database gets the user."""
     database = MemoryDatabase()
-    assert await DevIdentity(database, make_users=True).user("bearer demo", host) == "demo"
+    identity = DevIdentity(database, make_users=True)
+    assert await identity.user("bearer demo", host) == "demo"
+    assert database.users == set()
+    await identity.admit("demo")
     assert database.users == {"demo"}
 
 
 async def test_elsewhere_unknown_users_are_401() -> None:
     """On a database that is not ours to fill, only its users are let in."""
     identity = DevIdentity(MemoryDatabase(users={"known"}), make_users=False)
-    assert await identity.user("Bearer known", "localhost") == "known"
+    await identity.admit("known")
     with pytest.raises(CallerFault):
-        await identity.user("Bearer unknown", "localhost")
+        await identity.admit("unknown")
 
 
 async def test_known_users_are_bounded() -> None:
     """Remembering users does not grow without end."""
     identity = DevIdentity(MemoryDatabase(), make_users=True)
     for number in range(MAX_KNOWN_USERS + 5):
-        await identity.user(f"Bearer u{number}", "localhost")
+        await identity.admit(f"u{number}")
     assert len(identity._known) == MAX_KNOWN_USERS

@@ -11,7 +11,7 @@ from tests.server.process import AT_ONCE, ServerProcess, running
 from tests.server.rows import turn_rows
 
 FIELDS = {
-    "response", "timestamp", "support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata",
+    "response", "model", "timestamp", "support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata",
     "metrics", "debug_info", "conversation_id", "history_count", "error", "warning", "fallback_used", "saved",
     "performance_metrics", "turn_id", "trace_id",
 }  # fmt: skip
@@ -65,7 +65,7 @@ def test_a_failing_model_is_stood_in_for(agent: ServerProcess) -> None:
     """When the model fails, rules answer with 200; `error` and `warning` say so, and a counter and a log line."""
     body = answer(agent, "Help me. [[fault: http 500 server_error]]", mock_mode=False, page_id="failing")
     assert (body["fallback_used"], body["error"]) == ("heuristic", "model_error")
-    assert "rules" in body["warning"]
+    assert "could not answer" in body["warning"]
     assert body["response"]
     agent.wait_for_log("agent.fell_back", turn_id=body["turn_id"])
     assert agent.gauge("chat_fallbacks_total") >= 1

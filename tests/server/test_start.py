@@ -3,14 +3,16 @@
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.needs import need_program
 from tests.server.neighbours import model_host
-from tests.server.process import AT_ONCE, WAIT_S, ServerProcess, run_command, running
+from tests.server.process import AT_ONCE, WAIT_S, ServerProcess, environment, run_command, running, until
 
 URL = "http://127.0.0.1:9"
 
@@ -169,3 +171,20 @@ def test_hash_user_needs_the_key(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
     assert "TELEMETRY_HASH_KEY" in line
+
+
+@pytest.mark.parametrize("redirect", ["", ">&-", "> /dev/full"])
+def test_a_closed_or_full_stdout_does_not_end_the_server(tmp_path: Path, redirect: str) -> None:
+    """Where nobody reads the banner, the server serves on."""
+    shell = ["sh", "-c", f'exec "$0" -m app serve {redirect}', sys.executable]
+    with subprocess.Popen(
+        shell, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            url = next(line["url"] for line in map(json.loads, process.stderr) if line["event"] == "server.listening")
+            until(lambda: httpx.get(f"{url}/readyz", trust_env=False).status_code == 200, "ready")
+            assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        finally:
+            process.terminate()
+        assert process.wait(10) == 0

@@ -294,3 +294,11 @@ def test_half_a_body_is_nothing(server: ServerProcess, tmp_path: Path) -> None:
         wire.send(chat_head(100) + b'{"message": "hel')
     assert server.answer(f"Next {AT_ONCE}")["saved"] == "database"
     assert row_counts(server.data_dir)["chat_logs"] <= before["chat_logs"] + 2
+
+
+def test_a_wrong_request_of_a_stranger_makes_no_user(server: ServerProcess) -> None:
+    """Also a user who was never seen before leaves nothing behind when what they send is wrong."""
+    before = row_counts(server.data_dir)
+    response = post(server, {"message": ""}, authorization="Bearer ghost")
+    assert (response.status_code, response.json()["code"]) == (400, "message_empty")
+    assert row_counts(server.data_dir) == before

@@ -12,7 +12,7 @@ import opentelemetry.semconv.metrics.http_metrics as http_metrics
 
 from telemetry import names
 
-OURS = ("chat.", "limiter.", "save.", "llm.", "edge.", "otel.", "db_", "fetch.", "process.")
+OURS = ("chat.", "limiter.", "save.", "llm.", "edge.", "otel.", "db_", "fetch.", "process.", "agent.", "queue.")
 
 
 def test_defined_names_are_spelled_as_defined() -> None:

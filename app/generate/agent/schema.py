@@ -212,10 +212,6 @@ def _built() -> dict[str, Any]:
 
 
 SCHEMA: Mapping[str, Any] = _built()
-"""The JSON schema (draft 2020-12) of the answer; as `response_format.json_schema.schema`, with `strict: true`."""
+"""The JSON schema (draft 2020-12) of the answer."""
 _FIELDS = _field_names(SCHEMA)
 """Names that may stand in a reason; any other was the model's."""
-RESPONSE_FORMAT: Mapping[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {"name": SCHEMA_NAME, "strict": True, "schema": SCHEMA},
-}
