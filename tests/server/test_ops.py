@@ -106,7 +106,7 @@ def test_the_labels_are_the_documented_ones(server: ServerProcess) -> None:
         "chat_turn_duration_seconds": {"plan", "surface", "outcome"},
         "chat_turn_overhead_duration_seconds": {"plan", "outcome"},
         "chat_stage_duration_seconds": {"stage", "outcome", "plan"},
-        "gen_ai_client_operation_duration_seconds": model,
+        "gen_ai_client_operation_duration_seconds": {*model, "error_type"},
         "gen_ai_client_operation_time_to_first_chunk_seconds": model,
         "gen_ai_client_token_usage": {*model, "gen_ai_token_type"},
         "llm_limiter_wait_duration_seconds": {"outcome"},
