@@ -14,6 +14,7 @@ from app.edge.turns import TurnEnd
 from app.embedded.scripted.structured import instance
 from app.errors import CallerFault, Fault, ModelFault
 from app.generate.agent.schema import SCHEMA
+from app.generate.agent_speaker import OWN_COST_S, PATIENCE
 from app.turn import TurnOutcome, TurnRequest
 from tests.standins import Before, MemoryDatabase, PacedModel, after, at_once, failing, never, open_house, question
 
@@ -79,26 +80,26 @@ async def test_the_models_state_comes_beside_the_reply(autojump_clock: MockClock
     assert outcome.draft.text == "Well done."
 
 
-async def test_a_late_state_is_waited_for_a_tenth_of_the_reply(autojump_clock: MockClock) -> None:
-    """A state that is not there a tenth after the reply is given up; the rules' stands, and says so."""
+async def test_a_late_state_is_not_waited_for_beyond_a_tenth_of_the_reply(autojump_clock: MockClock) -> None:
+    """A state that is late is given up before a tenth of the reply has passed; the rules' stands, and says so."""
     model = two_calls(reply=after(2), study=never)
     async with open_house(model=model) as house:
         end = await house.ask(agent_question())
         await trio.testing.wait_all_tasks_blocked()
         assert (model.study.talking, house.gate.statistics().borrowed) == (0, 0)
     outcome = answered(end.result)
-    assert end.clock.seconds("chat.turn") == pytest.approx(2.2)
+    assert end.clock.seconds("chat.turn") == pytest.approx(2 * (1 + PATIENCE) - OWN_COST_S)
     assert reply_of(outcome)["decision_metadata"]["source"] == "rules"
     assert outcome.draft.fallback is None
     assert outcome.warnings == ()
 
 
 async def test_a_state_just_in_time_is_taken(autojump_clock: MockClock) -> None:
-    """A state that comes within the tenth is taken."""
-    async with open_house(model=two_calls(reply=after(2), study=after(2.19))) as house:
+    """A state that comes soon after the reply is taken."""
+    async with open_house(model=two_calls(reply=after(2), study=after(2.15))) as house:
         end = await house.ask(agent_question())
     assert reply_of(answered(end.result))["decision_metadata"]["source"] == "model"
-    assert end.clock.seconds("chat.turn") == pytest.approx(2.19)
+    assert end.clock.seconds("chat.turn") == pytest.approx(2.15)
 
 
 @pytest.mark.parametrize("state", ["", "no JSON", "{}", STATE.replace('"confidence": 0', '"confidence": 7')])
