@@ -31,6 +31,7 @@ _PROMPT_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_er
 _NEVER = frozenset(
     {
         "insufficient_quota",
+        "billing_hard_limit_reached",
         "credit_balance_exhausted",
         "organization_spend_limit_exceeded",
         "project_spend_limit_exceeded",

@@ -25,8 +25,8 @@ def turn_rows(data_dir: Path, turn_id: str) -> tuple[dict[str, Any], dict[str, A
 
 
 def row_counts(data_dir: Path) -> dict[str, int]:
-    """Return how many rows the tables of the chat, and that of its users, have."""
-    return {table: len(stored(data_dir, table)) for table in ("users", "chat_conversations", "chat_logs")}
+    """Return how many rows the tables of the chat have."""
+    return {table: len(stored(data_dir, table)) for table in ("chat_conversations", "chat_logs")}
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def refuses(server: ServerProcess) -> bool:
     """Return whether the server's port takes no connection."""
     try:
         socket.create_connection(server.address, WAIT_S).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was in the backlog when the port was closed
         return True
     return False
 
