@@ -181,7 +181,7 @@ def _client(
 ) -> httpx.AsyncClient:
     """Return a client without timeouts of its own (the stages' deadlines end slow calls), and without proxies."""
     traced = traced_transport(transport, tracer_provider=providers.tracer_provider, send_traceparent=send_traceparent)
-    return httpx.AsyncClient(transport=traced, timeout=None)  # noqa: S113
+    return httpx.AsyncClient(transport=traced, timeout=None)  # noqa: S113 - see above
 
 
 @asynccontextmanager

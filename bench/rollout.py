@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from typing import IO
 
 import httpx
 import trio
@@ -92,8 +93,9 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator[subpro
                 pipe.close()
 
 
-def _line(pipe: object) -> bytes:
-    line: bytes = pipe.readline()  # type: ignore[attr-defined]
+def _line(pipe: IO[bytes] | None) -> bytes:
+    assert pipe is not None
+    line = pipe.readline()
     if not line:
         raise SystemExit("a process of the benchmark ended early")
     return line

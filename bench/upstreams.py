@@ -14,10 +14,12 @@ import tempfile
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from hypercorn.typing import Framework
 
 from app.clients.in_process import AsgiApp, Message
 from app.embedded.postgrest import open_embedded_supabase
@@ -77,7 +79,8 @@ async def _serve(app: AsgiApp, task_status: trio.TaskStatus[list[str]] = trio.TA
     config.bind = ["127.0.0.1:0"]
     config.backlog = 1024
     config.errorlog = config.accesslog = None
-    await serve(app, config, shutdown_trigger=trio.sleep_forever, task_status=task_status, mode="asgi")  # type: ignore[arg-type]
+    framework = cast("Framework", app)  # the same protocol, in looser types
+    await serve(framework, config, shutdown_trigger=trio.sleep_forever, task_status=task_status, mode="asgi")
 
 
 def main() -> None:

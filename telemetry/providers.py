@@ -229,12 +229,12 @@ class BoundedSpans(SpanProcessor):
     def shutdown(self) -> None:
         """Export what waits, for as long as the collector takes, and stop."""
         self._open = False
-        self._batches.shutdown()  # type: ignore[no-untyped-call]
+        self._batches.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
     def give_up(self) -> None:
         """End the exporter's retries; what still waits is lost."""
         self._open = False
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # likewise
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Export what waits now."""

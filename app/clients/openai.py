@@ -23,8 +23,10 @@ from app.errors import CallerFault, Fault, ModelFault
 from app.turn import TokenUsage
 
 MAX_ERROR_BYTES = 64 * 1024
-REST_OF_BODY_S = 1.0
-"""After `[DONE]` the body is read to its end, so that its connection can serve the next call; not for longer."""
+REST_OF_BODY_S = 0.1
+"""After `[DONE]` the body is read to its end, so that its connection can serve the next call. A host that leaves it
+open costs every answer this long, and its slot, so it is short: the end comes with `[DONE]` or in the next packet.
+"""
 _UNSTORABLE = re.compile("[\ud800-\udfff\0]")
 _MAX_TOKENS = 1 << 53  # beyond it, not every reader of JSON keeps a whole number whole
 _PROMPT_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})

@@ -209,7 +209,7 @@ async def test_one_connection_serves_one_answer_after_another() -> None:
 
 
 async def test_a_body_left_open_after_done_is_left(autojump_clock: MockClock) -> None:
-    """A host that never ends its body costs a second, not the answer."""
+    """A host that never ends its body costs a tenth of a second, not the answer."""
 
     async def open_ended(scope: dict[str, object], receive: object, send: object) -> None:
         await Canned([delta("Yes."), FINISH, DONE], complete=False)(scope, receive, send)  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ async def test_a_body_left_open_after_done_is_left(autojump_clock: MockClock) ->
     said: list[str] = []
     await answer(open_ended, asked("Why?"), said)  # type: ignore[arg-type]  # passed on as they are
     assert "".join(said) == "Yes."
-    assert trio.current_time() == pytest.approx(1.0)
+    assert trio.current_time() == pytest.approx(0.1)
 
 
 async def test_a_host_that_nobody_listens_at_is_a_fault() -> None:

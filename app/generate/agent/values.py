@@ -36,7 +36,7 @@ class Value:
 
     def as_reply(self) -> dict[str, Any]:
         """Return the value as replies and stored rows carry it."""
-        return {item.name: as_json(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+        return {item.name: as_json(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]  # each heir is a dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
