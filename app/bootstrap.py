@@ -22,9 +22,9 @@ from app.clients.in_process import InProcessTransport
 from app.clients.openai import OpenAIModel
 from app.clients.ports import ChatModel, Database
 from app.clients.supabase import SupabaseDatabase
-from app.edge.application import build_application
+from app.edge.application import allow_origins, build_application
 from app.edge.observe import Observe
-from app.edge.serve import listener_url, open_listener, serve
+from app.edge.serve import DrainRules, Edge, listener_url, open_listener
 from app.edge.turns import Turns
 from app.embedded import local_model
 from app.embedded.postgrest import EmbeddedDatabaseError, open_embedded_supabase
@@ -66,6 +66,8 @@ PROMPT_FILE = Path(__file__).parent / "fetch" / "tutor_prompt.txt"
 MAX_TOKENS, PROMPT_MAX_CHARS = 800, 48_000
 """For any model but the local one, whose context holds less."""
 TELEMETRY_FLUSH_S = 5.0
+LAST_ANSWERS_S = 1.0
+"""Beside the saves, what turns that outlast the drain are given to tell their clients so."""
 LAST_SAVES_S = 5.0
 """After the drain, turns whose clients are gone have this long for their saves."""
 
@@ -94,14 +96,19 @@ class Parts:
 
     app: Observe
     quart: QuartTrio
+    edge: Edge
     door: Door
     gate: Gate
     turns: Turns
     recent: RecentTurns
 
 
-async def run(settings: Settings, say: Callable[[str], None]) -> None:
+async def run(
+    settings: Settings, say: Callable[[str], None], extend: Callable[[Parts], None] = lambda parts: None
+) -> None:
     """Serve until a signal. `say` is told, once the server is ready, what runs and how to try it.
+
+    `extend` may add routes of its own before serving begins.
 
     Raises:
         StartError: the server cannot start as it is configured (bare, or in an exception group).
@@ -118,16 +125,9 @@ async def run(settings: Settings, say: Callable[[str], None]) -> None:
         ):
             async with trio.open_nursery() as turn_nursery:
                 parts = join(settings, providers, database, model, turn_nursery, instance)
+                extend(parts)
                 async with trio.open_nursery() as edge:
-                    await edge.start(
-                        partial(
-                            serve,
-                            parts.app,
-                            listener,
-                            graceful_timeout_s=settings.graceful_timeout,
-                            on_drain=partial(setattr, parts.door, "draining", True),
-                        )
-                    )
+                    await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))
                     log.info("server.listening", extra={"url": url, "instance": instance, "pid": os.getpid()})
                     services.start_soon(_welcome, settings, model, url, say)
                 turn_nursery.cancel_scope.deadline = trio.current_time() + LAST_SAVES_S
@@ -135,6 +135,16 @@ async def run(settings: Settings, say: Callable[[str], None]) -> None:
     finally:
         await providers.shutdown(TELEMETRY_FLUSH_S)
     log.info("server.stopped", extra={"instance": instance})
+
+
+def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:
+    return DrainRules(
+        grace_s=settings.drain_grace,
+        timeout_s=settings.graceful_timeout,
+        last_call_s=min(settings.graceful_timeout / 2, settings.db_save_timeout + LAST_ANSWERS_S),
+        on_drain=partial(setattr, parts.door, "draining", True),
+        on_last_call=parts.turns.end,
+    )
 
 
 async def _welcome(settings: Settings, model: ChosenModel, url: str, say: Callable[[str], None]) -> None:
@@ -257,10 +267,16 @@ def join(
         listeners=(recent.add, _log_turn),
     )
     turns = Turns(turn_nursery, chat_turns, telemetry, rollout.plan)
-    _watch(providers, gate, turns, door, users)
+    edge = Edge(
+        max_connections=settings.max_connections,
+        send_timeout_s=settings.client_send_timeout,
+        refused=lambda reason: instruments.edge_refusals.add(1, {names.REASON: reason}),
+        dropped=lambda reason: instruments.edge_drops.add(1, {names.REASON: reason}),
+    )
+    _watch(providers, gate, turns, edge, door, users)
     quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance)
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
-    return Parts(app=app, quart=quart, door=door, gate=gate, turns=turns, recent=recent)
+    return Parts(app=app, quart=quart, edge=edge, door=door, gate=gate, turns=turns, recent=recent)
 
 
 def _rollout_rules(settings: Settings) -> RolloutRules:
@@ -330,11 +346,14 @@ def _application(
     enabled = settings.enable_conversation_agent
     payload = PayloadRules(settings.max_chat_message_length, settings.chat_history_limit_max if enabled else None)
     identity = DevIdentity(database, make_users=settings.embedded_database, timeout_s=settings.db_fetch_timeout)
+    front_end = [
+        health_routes(readiness),
+        chat_routes(identity, turns, payload),
+        agent_routes(identity, turns, payload, agent_status(enabled=enabled, model=model.chat.name)),
+    ]
     return build_application(
         [
-            health_routes(readiness),
-            chat_routes(identity, turns, payload),
-            agent_routes(identity, turns, payload, agent_status(enabled=enabled, model=model.chat.name)),
+            *(allow_origins(blueprint, settings.cors_origins) for blueprint in front_end),
             ops_routes(ops, recent, settings.masked, Scrape(providers.scrape).page),
             rollout_routes(ops, rollout),
         ],
@@ -343,12 +362,13 @@ def _application(
     )
 
 
-def _watch(providers: Providers, gate: Gate, turns: Turns, door: Door, users: ActiveUsers) -> None:
+def _watch(providers: Providers, gate: Gate, turns: Turns, edge: Edge, door: Door, users: ActiveUsers) -> None:
     meter, fixed = providers.meter, {names.MODE: "fixed"}
     watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", fixed)
     watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", fixed)
     watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", fixed)
     watch(meter, names.TURNS_INFLIGHT, turns.in_flight, "Turns that run now.")
+    watch(meter, names.CONNECTIONS, edge.connections, "Connections of clients that are open now.")
     watch(meter, names.DRAINING, lambda: float(door.draining), "1 while the server drains.")
     watch(meter, names.USERS_ACTIVE, users.count, "Distinct users in the last five minutes, estimated.")
     watch_memory(meter)

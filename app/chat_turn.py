@@ -11,6 +11,7 @@ Who speaks, the tutor or the conversation agent, is the speaker's business.
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -43,14 +44,17 @@ class ChatTurn:
     save: Save
     timeout_s: float
 
-    async def run(self, request: TurnRequest, trace: TurnTrace) -> TurnOutcome:
-        """Answer one message.
+    async def run(
+        self, request: TurnRequest, trace: TurnTrace, on_text: Callable[[str], None] | None = None
+    ) -> TurnOutcome:
+        """Answer one message. `on_text` is told of each piece of the answer as it comes.
 
         Raises:
             Fault: why there is no answer. A turn that ends before the model is asked stores nothing.
         """
         self.door.check(needs_model=not request.by_rules)
         draft = self.speaker.draft()
+        draft.on_text = on_text
         record = self.save.record(request, trace)
         try:
             with stage_deadline(names.TURN, self.timeout_s):

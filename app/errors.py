@@ -4,8 +4,9 @@ A fault is raised where it is recognised and decides the reply; nobody reads the
 happened. `detail` is safe to show; what an operator needs besides goes into `note`, which is logged and never sent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Literal, NoReturn
 
 import trio
@@ -70,6 +71,18 @@ KINDS: Mapping[str, Kind] = {
     ),
     "bad_request": Kind(
         "caller", 400, "refused", False, "Bad request", "The request is not valid.", "リクエストが正しくありません。"
+    ),
+    "headers_too_large": Kind(
+        "caller", 431, "refused", False, "Headers too large", "The request's headers are too large.",
+        "リクエストヘッダーが大きすぎます。",
+    ),
+    "not_implemented": Kind(
+        "caller", 501, "refused", False, "Not implemented", "That transfer coding is not known here.",
+        "その転送方式には対応していません。",
+    ),
+    "http_version": Kind(
+        "caller", 505, "refused", False, "HTTP version not supported", "Please speak HTTP/1.1.",
+        "HTTP/1.1 で通信してください。",
     ),
     "overloaded": Kind(
         "overload", 503, "shed", True, "Overloaded", "Many people are asking right now. Please try again shortly.",
@@ -188,3 +201,34 @@ def raise_one_fault(group: BaseExceptionGroup[BaseException]) -> NoReturn:
             leaf = leaf.exceptions[0]
         raise leaf from group
     raise group
+
+
+class Contained:
+    """End every failure of the body here, after telling `report` of it; only cancellation goes on, by itself.
+
+    For the boundaries of a connection, a request and a turn. What fails together with a cancellation would otherwise
+    be lost: a scope that catches its cancellation out of a group passes the rest on, and quart-trio 0.12 drops it.
+    """
+
+    def __init__(self, report: Callable[[Exception], None]) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> bool:
+        failures: Exception | None = None
+        rest: BaseException | None = None
+        if isinstance(error, BaseExceptionGroup):
+            failures, rest = error.split(Exception)
+        elif isinstance(error, Exception):
+            failures = error
+        else:
+            rest = error
+        if failures is not None:
+            self._report(failures)
+            if rest is not None:
+                raise rest from None
+        return rest is None

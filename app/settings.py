@@ -24,6 +24,7 @@ Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 _USERINFO = re.compile(r"//[^/@]*@")
 
 
@@ -70,11 +71,21 @@ class Settings(BaseSettings):
     )
     body_timeout: Seconds = _setting(15.0, "Receiving a request's body.", "s")
     graceful_timeout: Seconds = _setting(60.0, "Drain at SIGTERM; longer than a turn.", "s")
+    drain_grace: Annotated[float, Field(ge=0, le=600)] = _setting(
+        0.0, "Of the drain, the time in which connections are still taken, for load balancers to notice.", "s"
+    )
+    client_send_timeout: Seconds = _setting(10.0, "For a client to take 64 KiB of its answer, or be dropped.", "s")
 
     chat_history_limit_default: Count = _setting(20, "Newest messages the model is given.", "messages")
     chat_history_limit_max: Count = _setting(50, "The same for a message of over 500 characters.", "messages")
     max_chat_message_length: Count = _setting(2000, "Longest message.", "characters")
     max_body_bytes: Count = _setting(1 << 20, "Longest request body.", "bytes")
+    max_connections: Count = _setting(
+        10_000, "Held at once, as far as the process may open files; more are answered 503.", "connections"
+    )
+    cors_allow_origins: str = _setting(
+        "", "Pages that may call the front end's routes: origins by comma, or `*`.", "origins"
+    )
 
     enable_conversation_agent: bool = _setting(False, "`/chat` answers through the conversation agent.")
     use_optimized_chat: bool = _setting(True, "False: the sequential, conservative plan for everybody (rollback).")
@@ -103,6 +114,14 @@ class Settings(BaseSettings):
             ipaddress.ip_network(part, strict=False)
         return value
 
+    @field_validator("cors_allow_origins")
+    @classmethod
+    def _origins_parse(cls, value: str) -> str:
+        for origin in filter(None, (part.strip() for part in value.split(","))):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://school.example")
+        return value
+
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
@@ -116,6 +135,10 @@ class Settings(BaseSettings):
     def _fits_together(self) -> Self:
         for broken, sentence in (
             (self.redis_url, "REDIS_URL is reserved for a later version: unset it"),
+            (
+                self.drain_grace >= self.graceful_timeout,
+                "DRAIN_GRACE must be under GRACEFUL_TIMEOUT",
+            ),
             (self.supabase_url and not self.supabase_key, "SUPABASE_URL is set, so SUPABASE_KEY must be set too"),
             (self.supabase_key and not self.supabase_url, "SUPABASE_KEY is set, so SUPABASE_URL must be set too"),
             (
@@ -165,6 +188,11 @@ class Settings(BaseSettings):
         """The peers whose word on sampling counts."""
         parts = (part.strip() for part in self.trusted_proxies.split(","))
         return tuple(ipaddress.ip_network(part, strict=False) for part in parts if part)
+
+    @property
+    def cors_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may call us."""
+        return tuple(part.strip() for part in self.cors_allow_origins.split(",") if part.strip())
 
     def masked(self) -> dict[str, Any]:
         """Return every setting by its variable's name; secrets, also those inside URLs, as asterisks."""

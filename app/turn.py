@@ -1,7 +1,7 @@
 """The values that the stages of a turn hand on. Frozen, and valid once built; only the `Draft` of an answer grows."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -131,7 +131,8 @@ class AgentPart(Protocol):
 class Draft:
     """The answer while it grows. Whatever ends the turn, what is in here then is what gets stored.
 
-    `fallback` says that something second-best answered, and `stood_in_for` the fault because of which.
+    `fallback` says that something second-best answered, and `stood_in_for` the fault because of which. `on_text` is
+    told of each piece as it comes; it must not wait.
     """
 
     model: str
@@ -141,6 +142,13 @@ class Draft:
     agent: AgentPart | None = None
     fallback: Fallback | None = None
     stood_in_for: Fault | None = None
+    on_text: Callable[[str], None] | None = None
+
+    def add(self, text: str) -> None:
+        """Let the answer grow by `text`."""
+        self.parts.append(text)
+        if self.on_text is not None:
+            self.on_text(text)
 
     @property
     def text(self) -> str:

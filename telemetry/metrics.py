@@ -25,6 +25,8 @@ class Instruments:
     warnings: Counter
     fallbacks: Counter
     upstream_rejections: Counter
+    edge_refusals: Counter
+    edge_drops: Counter
 
 
 def build_instruments(meter: Meter) -> Instruments:
@@ -55,6 +57,12 @@ def build_instruments(meter: Meter) -> Instruments:
         warnings=meter.create_counter(names.WARNINGS, description="Warnings given with an answer."),
         upstream_rejections=meter.create_counter(
             names.UPSTREAM_REJECTIONS, description="Answers with which the model's host refused a call."
+        ),
+        edge_refusals=meter.create_counter(
+            names.REFUSALS, description="Requests that were no proper HTTP, and connections over the limit."
+        ),
+        edge_drops=meter.create_counter(
+            names.DROPS, description="Connections that the server closed on a client that misbehaved, or for a failure."
         ),
     )
 

@@ -44,7 +44,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # File -> how often it catches everything, and why it may. A handler that only looks and raises again needs no row.
 MAY_SWALLOW: dict[str, tuple[int, str]] = {
-    "app.edge.turns": (1, "the turn's boundary: one broken turn must not end the server's turn nursery"),
     "app.chat_turn": (1, "a bug of the concurrent plan costs a second go on the sequential one"),
     "app.generate.agent_speaker": (1, "a phase's boundary: the reply stands whatever goes wrong beside it"),
     "app.save.turn_record": (1, "the save: whatever goes wrong, the answer is given"),
@@ -193,6 +192,12 @@ def test_everything_is_caught_at_the_named_places_only() -> None:
     assert {name: count for name, count in swallowing.items() if count} == {
         name: count for name, (count, _reason) in MAY_SWALLOW.items()
     }
+
+
+def test_failures_are_contained_at_three_boundaries() -> None:
+    """`Contained`, which is a handler for everything too, guards a connection, a request and a turn."""
+    users = uses(lambda node: isinstance(node, ast.Call) and ast.unparse(node.func) == "Contained")
+    assert users == {"app.edge.connection", "app.edge.observe", "app.edge.turns"}
 
 
 def test_a_release_that_catches_base_exceptions_raises_again() -> None:

@@ -5,18 +5,17 @@ trace; whether it may also decide the sampling depends on who sent it (telemetry
 """
 
 import ipaddress
+import logging
 import re
 import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-import trio
-from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope, Scope
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
@@ -32,11 +31,14 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.deadlines import shielded
+from app.edge.reply import SAFE_HEADERS, edge_reply
+from app.errors import Contained, InternalFault
+from app.respond.language import preferred_language
 from telemetry import names
 from telemetry.sampling import untrusted
 
-LAST_SEND_S = 10.0
+log = logging.getLogger(__name__)
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -66,30 +68,49 @@ class Observe:
     _propagator: TraceContextTextMapPropagator = field(default_factory=TraceContextTextMapPropagator)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve one request, observed. There are no websockets here, so their handshakes are refused (403)."""
-        if scope["type"] == "lifespan":
+        """Serve one request, observed."""
+        if scope["type"] != "http":  # the lifespan; there are no websockets here (app/edge/http1.py)
             await self.app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         parent = self._parent(headers, scope.get("client"))
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         start = time.perf_counter()
         span = self.tracer.start_span(
-            method, parent, SpanKind.SERVER, {names.HTTP_METHOD: method, names.URL_SCHEME: scope["scheme"]}
+            method if method in METHODS else "HTTP",
+            parent,
+            SpanKind.SERVER,
+            {names.HTTP_METHOD: method, names.URL_SCHEME: scope["scheme"]},
         )
         facts = RequestFacts(_request_id(headers), _trace_id(span, parent))
         REQUEST.set(facts)
         context = set_span_in_context(span)
         token = otel_context.attach(context)
         try:
-            await self.app(scope, receive, _with_ids(send, facts))
+            await self._answer(scope, receive, send, facts, headers)
         finally:
             otel_context.detach(token)
             self._end(span, facts, method, time.perf_counter() - start, context)
+
+    async def _answer(
+        self,
+        scope: HTTPScope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        facts: RequestFacts,
+        headers: dict[str, str],
+    ) -> None:
+        """Have the app answer. What it fails with is logged once, here; what it has not begun to answer is a 500."""
+        with Contained(log_failure):
+            await self.app(scope, receive, _with_headers(send, facts))
+            return
+        if facts.status is None:
+            language = preferred_language(headers.get("accept-language", ""))
+            reply = edge_reply(InternalFault("internal_error"), facts.trace_id, facts.request_id, language)
+            facts.status = reply.status
+            await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+            body = reply.body if scope["method"] != "HEAD" else b""
+            await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _parent(self, headers: dict[str, str], client: Any) -> Context:
         context = self._propagator.extract(headers, Context())
@@ -118,18 +139,24 @@ class Observe:
         self.duration.record(seconds, labels, context=context)
 
 
-def _with_ids(send: ASGISendCallable, facts: RequestFacts) -> Callable[[ASGISendEvent], Awaitable[None]]:
-    async def send_with_ids(message: ASGISendEvent) -> None:
+def _with_headers(send: ASGISendCallable, facts: RequestFacts) -> Callable[[ASGISendEvent], Awaitable[None]]:
+    async def send_with_headers(message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
             facts.status = message["status"]
+            own = {name.lower() for name, _value in message["headers"]}
+            safe = [pair for pair in SAFE_HEADERS if pair[0] not in own]
             ids = [(b"x-request-id", facts.request_id.encode()), (b"x-trace-id", facts.trace_id.encode())]
-            message = {**message, "headers": [*message["headers"], *ids]}
-        last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        # The last send, cut off, would leave its connection blocked; a busy connection is one that is being closed.
-        with shielded(LAST_SEND_S) if last else nullcontext(), suppress(trio.BusyResourceError):
-            await send(message)
+            message = {**message, "headers": [*message["headers"], *ids, *safe]}
+        await send(message)
 
-    return send_with_ids
+    return send_with_headers
+
+
+def log_failure(error: BaseException) -> None:
+    """Log what a handler failed with, under the ids that its caller was given."""
+    facts = REQUEST.get()
+    ids = {"trace_id": facts.trace_id, "request_id": facts.request_id, "route": facts.route}
+    log.error("request.failed", exc_info=error, extra=ids)
 
 
 def _request_id(headers: dict[str, str]) -> str:

@@ -5,13 +5,15 @@ do (its shielded saves) it does in its own time, which the drain waits for.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import trio
 
 from app.chat_turn import ChatTurn
-from app.errors import Fault, InternalFault, OverloadFault
+from app.errors import Contained, Fault, InternalFault, OverloadFault
 from app.turn import Feature, Plan, TurnOutcome, TurnRequest
 from telemetry import names
 from telemetry.stage_clock import StageClock
@@ -49,32 +51,66 @@ class Turns:
         self._chat_turns = chat_turns
         self._telemetry = telemetry
         self._plan = plan
+        self._scopes: set[trio.CancelScope] = set()
 
     def in_flight(self) -> int:
         """Return how many turns run now; safe to call from any thread."""
         return len(self._nursery.child_tasks)
 
+    def end(self) -> None:
+        """Cancel every turn that runs; those who follow one are told `draining`, after its saves."""
+        for scope in self._scopes:
+            scope.cancel()
+
     async def follow(self, request: TurnRequest, trace_id: str) -> TurnEnd:
         """Run a turn and return how it ended. Cancelling the caller (the client left) cancels the turn.
 
         Raises:
-            OverloadFault: `draining`: the turn was cancelled because the server ends.
+            OverloadFault: `draining`: the server ended before the turn could.
         """
+        sender, receiver = trio.open_memory_channel[str | TurnEnd](1)
+        with self._begun(request, trace_id, sender):
+            async for event in receiver:
+                if isinstance(event, TurnEnd):
+                    return event
+        raise OverloadFault("draining", "cut off by the end of the drain")
+
+    @contextmanager
+    def following(self, request: TurnRequest, trace_id: str) -> Iterator[trio.MemoryReceiveChannel[str | TurnEnd]]:
+        """Run a turn; yield a channel of its answer's pieces as they come, and last, of how it ended.
+
+        Leaving early cancels the turn. Nobody waits for a slow reader of the channel: what it has not taken yet is a
+        part of the answer, which is kept in memory anyway. The channel may end without an end: the server ended first.
+        """
+        sender, receiver = trio.open_memory_channel[str | TurnEnd](math.inf)
+        with self._begun(request, trace_id, sender, sender.send_nowait):
+            yield receiver
+
+    @contextmanager
+    def _begun(
+        self,
+        request: TurnRequest,
+        trace_id: str,
+        sender: trio.MemorySendChannel[str | TurnEnd],
+        on_text: Callable[[str], None] | None = None,
+    ) -> Iterator[None]:
         request = replace(request, plan=self._plan(request.feature, request.user_id))
         scope = trio.CancelScope()
-        sender, receiver = trio.open_memory_channel[TurnEnd](1)
-        self._nursery.start_soon(self._run, request, trace_id, scope, sender)
+        self._nursery.start_soon(self._run, request, trace_id, scope, sender, on_text)
         try:
-            return await receiver.receive()
-        except trio.EndOfChannel:
-            raise OverloadFault("draining", "cancelled by the end of the drain") from None
+            yield
         finally:
             scope.cancel()  # nothing is left to cancel when the turn has ended
 
     async def _run(
-        self, request: TurnRequest, trace_id: str, scope: trio.CancelScope, sender: trio.MemorySendChannel[TurnEnd]
+        self,
+        request: TurnRequest,
+        trace_id: str,
+        scope: trio.CancelScope,
+        sender: trio.MemorySendChannel[str | TurnEnd],
+        on_text: Callable[[str], None] | None,
     ) -> None:
-        with scope, sender:
+        with sender:
             trace = self._telemetry.turn(
                 turn_id=str(request.turn_id),
                 user_id=request.user_id,
@@ -82,29 +118,33 @@ class Turns:
                 surface=request.surface,
                 plan=request.plan,
             )
-            result = await self._turn(request, trace)
+            result: TurnOutcome | Fault = OverloadFault("draining", "ended by the drain")
+            self._scopes.add(scope)
+            try:
+                with scope:
+                    result = await self._turn(request, trace, on_text)
+            finally:
+                self._scopes.remove(scope)
             sender.send_nowait(TurnEnd(result, trace.clock))
 
-    async def _turn(self, request: TurnRequest, trace: TurnTrace) -> TurnOutcome | Fault:
+    async def _turn(
+        self, request: TurnRequest, trace: TurnTrace, on_text: Callable[[str], None] | None
+    ) -> TurnOutcome | Fault:
         """The turn's boundary: whatever a turn can raise becomes a fault here, and is logged once."""
-        try:
-            with trace:
-                outcome = await self._chat_turns[request.feature].run(request, trace)
-                _tell(trace, outcome)
-                return outcome
-        except Fault as fault:
-            _log_fault(fault, trace)
-            return fault
-        except Exception as exc:  # the turn's boundary
-            log.exception("turn.failed", extra={"turn_id": trace.turn_id})
-            return InternalFault("internal_error", type(exc).__name__)
-        except BaseExceptionGroup as group:
-            cancelled, errors = group.split(trio.Cancelled)
-            if errors is not None:  # came together with a cancellation
-                log.error("turn.failed", exc_info=errors, extra={"turn_id": trace.turn_id})
-            if cancelled is None or (errors is not None and errors.split(Exception)[1] is not None):
-                raise
-            raise cancelled from None  # the logged errors, going on, would end the nursery and every turn in it
+        faults: list[Fault] = []
+        with Contained(lambda error: faults.append(_logged_fault(error, trace))), trace:
+            outcome = await self._chat_turns[request.feature].run(request, trace, on_text)
+            _tell(trace, outcome)
+            return outcome
+        return faults[0]
+
+
+def _logged_fault(error: Exception, trace: TurnTrace) -> Fault:
+    if isinstance(error, Fault):
+        _log_fault(error, trace)
+        return error
+    log.error("turn.failed", exc_info=error, extra={"turn_id": trace.turn_id})
+    return InternalFault("internal_error", type(error).__name__)
 
 
 def _tell(trace: TurnTrace, outcome: TurnOutcome) -> None:
@@ -128,8 +168,5 @@ def _log_fault(fault: Fault, trace: TurnTrace) -> None:
     log.log(
         level,
         "turn.refused" if fault.outcome in {"refused", "shed"} else "turn.failed",
-        extra={
-            "turn_id": trace.turn_id,
-            **facts,
-        },
+        extra={"turn_id": trace.turn_id, **facts},
     )

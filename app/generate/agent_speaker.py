@@ -100,10 +100,11 @@ class AgentSpeaker:
             else:
                 await self._by_model(request, prompt, view, draft, trace, stage)
         if request.surface == "chat" and view.follow_ups:
-            draft.parts.append("\n\n" + follow_up_list(view.follow_ups, view.language))
+            draft.add("\n\n" + follow_up_list(view.follow_ups, view.language))
 
     def _by_rules(self, request: TurnRequest, view: AgentView, draft: Draft) -> None:
-        draft.parts[:] = [rule_reply(view, request.message)]
+        draft.parts.clear()
+        draft.add(rule_reply(view, request.message))
         draft.model, draft.finish = RULES_MODEL, "stop"
 
     async def _by_model(

@@ -83,7 +83,7 @@ class Generate:
         async def on_text(text: str) -> None:
             if text:
                 self._first_token(draft, trace, stage)
-                draft.parts.append(text)
+                draft.add(text)
             if draft.parts:
                 silence.deadline = trio.current_time() + self._rules.idle_s
             await trio.lowlevel.checkpoint()

@@ -1,6 +1,7 @@
 """The outermost layer of the app: ids on every response, one ended span per request, and whose `traceparent` counts."""
 
 import ipaddress
+import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -141,7 +142,8 @@ async def test_requests_do_not_share_their_facts(autojump_clock: MockClock) -> N
     await edge.request()
     await edge.request()
     starts = [message for message in edge.sent.messages if message["type"] == "http.response.start"]
-    assert len({value for start in starts for _name, value in start["headers"]}) == 5
+    ids = {value for start in starts for name, value in start["headers"] if name in (b"x-request-id", b"x-trace-id")}
+    assert len(ids) == 4
 
 
 async def test_span_and_histogram_name_route_method_and_status(autojump_clock: MockClock) -> None:
@@ -181,18 +183,64 @@ async def test_our_errors_are_errors_and_the_callers_are_not(
     assert sent.span().status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
 
 
-async def test_a_span_ends_once_when_the_app_fails(autojump_clock: MockClock) -> None:
-    """The error comes out as it is, and the request is counted all the same."""
+async def test_a_span_ends_once_when_the_app_fails(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """What an app fails with before it answers is a 500 that says nothing of it, logged once under its trace id."""
 
     async def failing(_scope: Any, _receive: Any, _send: Any) -> None:
         raise KeyError("bug")
 
-    edge = Edge(failing)
-    with pytest.raises(KeyError):
+    sent = await Edge(failing).request()
+    assert sent.span().status.status_code is StatusCode.ERROR
+    assert sent.attributes() == {
+        "http.request.method": "GET",
+        "http.response.status_code": 500,
+        "error.type": "500",
+    }
+    problem = json.loads(sent.messages[1]["body"])
+    assert (problem["code"], problem["trace_id"]) == ("internal_error", sent.header(b"x-trace-id"))
+    assert "bug" not in str(sent.messages)
+    (record,) = caplog.records
+    assert (record.getMessage(), vars(record)["trace_id"]) == ("request.failed", problem["trace_id"])
+
+
+async def test_a_failure_within_an_answer_is_logged_and_ends_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was begun is not begun again: the server sees no end of the answer, and closes."""
+
+    async def failing_late(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise KeyError("bug")
+
+    sent = await Edge(failing_late).request()
+    assert [message["type"] for message in sent.messages] == ["http.response.start"]
+    assert [record.getMessage() for record in caplog.records] == ["request.failed"]
+
+
+async def test_a_failure_beside_a_cancellation_is_logged_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure is logged, the cancellation goes on, and nothing else does."""
+
+    async def failing_in_clean_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("bug")
+
+    async def stalling(_scope: Any, _receive: Any, _send: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(failing_in_clean_up)
+
+    edge = Edge(stalling)
+    with trio.move_on_after(3) as client:
         await edge.request()
-    assert edge.sent.span().status.status_code is StatusCode.ERROR
-    assert "http.response.status_code" not in edge.sent.attributes()
-    assert "error.type" in edge.sent.attributes()
+    assert client.cancelled_caught
+    assert edge.sent.messages == []
+    (record,) = caplog.records
+    assert record.exc_info
+    assert "bug" in repr(record.exc_info[1])
 
 
 async def test_a_span_ends_once_when_the_client_leaves(autojump_clock: MockClock) -> None:
@@ -309,15 +357,3 @@ async def test_lifespan_passes_through(autojump_clock: MockClock) -> None:
     await edge.app(scope, receive, edge.keep)
     assert passed == [scope, receive, edge.keep]
     assert (edge.sent.seen.spans.ended, edge.sent.seen.points(DURATION)) == ([], [])
-
-
-async def test_a_websocket_is_refused(autojump_clock: MockClock) -> None:
-    """There are no websockets here: a handshake is closed before the application hears of it."""
-
-    async def never_asked(*_arguments: Any) -> None:
-        raise AssertionError("asked")
-
-    edge = Edge(never_asked)
-    scope: Any = {"type": "websocket", "headers": []}
-    await edge.app(scope, receive, edge.keep)
-    assert [message["type"] for message in edge.sent.messages] == ["websocket.close"]

@@ -8,10 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.edge.connection import MAX_AHEAD_BYTES
 from telemetry import names
 from tests.server.neighbours import database_host, model_host
 from tests.server.process import AT_ONCE, ServerProcess, running
-from tests.server.wire import problem
+from tests.server.wire import chat_head, connected, problem
 from tests.telemetry.exposition import Read, read
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
@@ -32,6 +33,7 @@ GAUGES = {
     names.LIMITER_BORROWED_GAUGE: "llm_limiter_borrowed",
     names.LIMITER_WAITING_GAUGE: "llm_limiter_waiting",
     names.TURNS_INFLIGHT: "edge_turns_inflight",
+    names.CONNECTIONS: "edge_connections",
     names.DRAINING: "edge_draining",
     names.MEMORY_USAGE: "process_memory_usage_bytes",
 }
@@ -39,6 +41,8 @@ COUNTERS = {
     names.WARNINGS: "chat_warnings",
     names.UPSTREAM_REJECTIONS: "llm_upstream_rejections",
     names.FALLBACKS: "chat_fallbacks",
+    names.REFUSALS: "edge_refusals",
+    names.DROPS: "edge_drops",
     names.OTEL_DROPPED: "otel_dropped",
 }
 
@@ -53,6 +57,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         process.http.post(
             "/conversation-agent/chat", json={**refused, "mock_mode": False}, headers={"authorization": "Bearer ops"}
         )
+        with connected(process) as wire:
+            wire.send(b"no HTTP at all\r\n\r\n")
+            assert wire.response().status_code == 400
+        with connected(process) as wire:
+            ask = b'{"message": "Wait [[fault: stall after=1]]"}'
+            wire.send(chat_head(len(ask), "ops") + ask + b"x" * (MAX_AHEAD_BYTES + 1))
+            process.wait_for_log("connection.dropped", reason="sent_ahead")
+        process.wait_for_gauge("edge_turns_inflight", 0)
         yield process
 
 

@@ -1,0 +1,127 @@
+"""The accept loop: it goes on whatever the kernel answers, and refuses politely what is one connection too many."""
+
+import errno
+import logging
+import resource
+import secrets
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from app.edge.reply import edge_reply
+from app.errors import OverloadFault
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.1
+"""After a failed accept (no file descriptor left, mostly), as in Trio's own loop."""
+REFUSALS_AT_ONCE = 64
+"""More than these are closed without a word: a flood of refusals must not become a load of its own."""
+REFUSAL_S = 2.0
+"""For the client to take its refusal and close."""
+SPARE_DESCRIPTORS = 128
+"""Kept from the connections: the database's, the calls' to the model and to Supabase, the log's."""
+
+
+def connections_allowed(wanted: int) -> int:
+    """Return how many connections can be held, at most `wanted`; raises the process's limit of descriptors for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - SPARE_DESCRIPTORS, soft // 2))
+    if allowed < wanted:
+        log.warning("connections.capped", extra={"wanted": wanted, "allowed": allowed, "descriptors": soft})
+    return allowed
+
+
+class Accepting:
+    """Accepts connections and serves each in a task of `nursery`, at most `most` at once.
+
+    Args:
+        nursery: outlives this loop, so that what was accepted is served to its end.
+        serve: serves one connection; raises nothing but `Cancelled`.
+        most: connections at once.
+        refused: called for each one beyond them.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        serve: Callable[[trio.SocketStream], Awaitable[None]],
+        most: int,
+        refused: Callable[[], None],
+    ) -> None:
+        self._nursery = nursery
+        self._serve = serve
+        self._most = most
+        self._refused = refused
+        self._open = 0
+        self._refusing = 0
+        self._full = False
+
+    @property
+    def open(self) -> int:
+        """How many connections are served now."""
+        return self._open
+
+    async def run(self, listener: trio.SocketListener) -> None:
+        """Accept until cancelled; the listener is closed then."""
+        async with listener:
+            failures = 0
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as exc:
+                    if failures == 0:  # once for the whole run of them: a log that is flooded fills a disk
+                        log.error("accept.failing", extra={"error": errno.errorcode.get(exc.errno or 0, str(exc))})
+                    failures += 1
+                    await trio.sleep(RETRY_S)
+                    continue
+                if failures:
+                    log.info("accept.recovered", extra={"failures": failures})
+                    failures = 0
+                self._take(stream)
+
+    def _take(self, stream: trio.SocketStream) -> None:
+        full = self._open >= self._most
+        if full and not self._full:
+            log.warning("connections.full", extra={"open": self._open})
+        self._full = full
+        if full:
+            self._refused()
+            self._nursery.start_soon(self._refuse, stream)
+        else:
+            self._open += 1
+            self._nursery.start_soon(self._one, stream)
+
+    async def _one(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._serve(stream)
+        finally:
+            self._open -= 1
+
+    async def _refuse(self, stream: trio.SocketStream) -> None:
+        """Tell the client to come again, and let it read that."""
+        polite = self._refusing < REFUSALS_AT_ONCE
+        self._refusing += 1
+        try:
+            if polite:
+                with trio.move_on_after(REFUSAL_S):
+                    await stream.send_all(_refusal())
+                    await stream.send_eof()
+                    while await stream.receive_some():
+                        pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has left
+        finally:
+            self._refusing -= 1
+            stream.socket.close()
+
+
+def _refusal() -> bytes:
+    reply = edge_reply(OverloadFault("overloaded", "too many connections"), secrets.token_hex(16))
+    lines = [f"HTTP/1.1 {reply.status} Service Unavailable".encode()]
+    lines += [name + b": " + value for name, value in reply.headers]
+    return b"\r\n".join([*lines, b"", reply.body])
