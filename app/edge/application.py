@@ -131,9 +131,10 @@ async def _http_problem(error: HTTPException) -> Response:
 
 async def _compress(response: Response) -> Response:
     """Send large JSON and text smaller to who takes gzip. Streams and small answers stay as they are."""
+    if (response.content_length or 0) < COMPRESS_FROM_BYTES or "content-encoding" in response.headers:
+        return response
     response.vary.add("accept-encoding")
-    small = (response.content_length or 0) < COMPRESS_FROM_BYTES
-    if small or "content-encoding" in response.headers or not request.accept_encodings["gzip"]:
+    if not request.accept_encodings["gzip"]:
         return response
     body = await response.get_data(as_text=False)
     squeeze = partial(gzip.compress, body, COMPRESS_LEVEL, mtime=0)

@@ -169,7 +169,9 @@ class Http1(H11Protocol):
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             reply = edge_reply(CallerFault(code, note), secrets.token_hex(16))
             log.info("request.refused", extra={"code": code, "note": note, "trace_id": reply.trace_id})
-            await self._send_h11_event(h11.Response(status_code=reply.status, headers=reply.headers))
+            await self._send_h11_event(
+                h11.Response(status_code=reply.status, headers=[*reply.headers, *self.config.response_headers("h11")])
+            )
             if has_body:
                 await self._send_h11_event(h11.Data(data=reply.body))
             await self._send_h11_event(h11.EndOfMessage())

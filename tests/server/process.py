@@ -53,7 +53,7 @@ class ServerProcess:
     It runs in its data's folder, where no `.env` of a developer's lies.
     """
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, module: str = "app", **settings: str) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir = data_dir
         self.log: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ class ServerProcess:
         self._ended = 0
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"],
+            [sys.executable, "-m", module, "serve"],
             cwd=data_dir,
             env=environment(data_dir, **settings),
             stdout=subprocess.PIPE,
@@ -186,9 +186,12 @@ class ServerProcess:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[ServerProcess]:
-    """Run a server until the block ends. It must have written log lines only, and no stack."""
-    server = ServerProcess(data_dir, **settings)
+def running(data_dir: Path, module: str = "app", **settings: str) -> Iterator[ServerProcess]:
+    """Run a server until the block ends. It must have written log lines only, and no stack.
+
+    `module` is what is run: `tests.server.extended` is the server with the tests' own routes.
+    """
+    server = ServerProcess(data_dir, module, **settings)
     try:
         server.learn_address()
         yield server

@@ -1,0 +1,93 @@
+"""The real server with routes that only tests need: a turn as a stream, a flood of bytes, handlers that fail.
+
+    python -m tests.server.extended serve
+
+`POST /test/stream`         the turn's text as it comes, one JSON string a line; last a line of how it ended
+`GET /test/flood/<size>`    so many bytes, as fast as they are taken
+`GET /test/fail/<how>`      `raises`; `cancelled`: fails in its clean-up when the client leaves; `late`: in its answer
+"""
+
+import json
+from collections.abc import AsyncIterator
+
+import trio
+from quart import Blueprint, Response, request
+
+from app import bootstrap
+from app.edge.application import read_json_body, request_facts
+from app.edge.turns import TurnEnd
+from app.errors import Fault
+from app.receive.payload import PayloadRules, parse_chat
+from app.settings import load_settings
+from telemetry.logs import log_to
+
+PIECE = b"x" * 65_536
+
+
+def add_routes(parts: bootstrap.Parts) -> None:
+    """Add the routes to a server that does not serve yet."""
+    routes = Blueprint("test", __name__)
+
+    @routes.post("/test/stream")
+    async def stream() -> Response:
+        user = request.headers.get("authorization", "Bearer demo").removeprefix("Bearer ")
+        turn = parse_chat(await read_json_body(), user, PayloadRules(2000, None))
+        trace_id = request_facts().trace_id
+
+        async def lines() -> AsyncIterator[bytes]:
+            with parts.turns.following(turn, trace_id) as events:
+                async for event in events:
+                    yield line(event)
+
+        return Response(lines(), content_type="application/x-ndjson")
+
+    @routes.get("/test/flood/<int:size>")
+    async def flood(size: int) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, size, len(PIECE)):
+                yield PIECE[: size - start]
+
+        return Response(pieces(), content_type="application/octet-stream")
+
+    @routes.get("/test/fail/<how>")
+    async def fail(how: str) -> Response:
+        if how == "raises":
+            raise KeyError("a bug of the handler")
+        if how == "late":
+            return Response(failing_pieces(), content_type="text/plain")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(failing_in_clean_up)
+        raise AssertionError("never reached")
+
+    parts.quart.register_blueprint(routes)
+
+
+def line(event: str | TurnEnd) -> bytes:
+    """Return an event of a turn as a line."""
+    if isinstance(event, str):
+        return json.dumps(event).encode() + b"\n"
+    error = event.result.code if isinstance(event.result, Fault) else None
+    return json.dumps({"error": error, "timings": event.clock.performance_metrics()}).encode() + b"\n"
+
+
+async def failing_pieces() -> AsyncIterator[bytes]:
+    yield b"begun "
+    raise KeyError("a bug within the answer")
+
+
+async def failing_in_clean_up() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise KeyError("a bug of the clean-up")
+
+
+def main() -> None:
+    settings = load_settings()
+    log_to(level=settings.log_level)
+    trio.run(bootstrap.run, settings, lambda _text: None, add_routes)
+
+
+if __name__ == "__main__":
+    main()
