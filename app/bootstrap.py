@@ -67,7 +67,7 @@ MAX_TOKENS, PROMPT_MAX_CHARS = 800, 48_000
 """For any model but the local one, whose context holds less."""
 TELEMETRY_FLUSH_S = 5.0
 LAST_ANSWERS_S = 1.0
-"""Beside the saves, what turns that outlast the drain are given to tell their clients so."""
+"""Beside their saves, of the question and of the answer, what turns that outlast the drain have to say so."""
 LAST_SAVES_S = 5.0
 """After the drain, turns whose clients are gone have this long for their saves."""
 
@@ -141,7 +141,7 @@ def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:
     return DrainRules(
         grace_s=settings.drain_grace,
         timeout_s=settings.graceful_timeout,
-        last_call_s=min(settings.graceful_timeout / 2, settings.db_save_timeout + LAST_ANSWERS_S),
+        last_call_s=min(settings.graceful_timeout / 2, 2 * settings.db_save_timeout + LAST_ANSWERS_S),
         on_drain=partial(setattr, parts.door, "draining", True),
         on_last_call=parts.turns.end,
     )

@@ -24,7 +24,7 @@ Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
+_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]*[a-z0-9.\]]")
 _USERINFO = re.compile(r"//[^/@]*@")
 
 
@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     drain_grace: Annotated[float, Field(ge=0, le=600)] = _setting(
         0.0, "Of the drain, the time in which connections are still taken, for load balancers to notice.", "s"
     )
-    client_send_timeout: Seconds = _setting(10.0, "For a client to take 64 KiB of its answer, or be dropped.", "s")
+    client_send_timeout: Seconds = _setting(
+        10.0, "For a client to take the next 16 KiB of its answer, or be dropped.", "s"
+    )
 
     chat_history_limit_default: Count = _setting(20, "Newest messages the model is given.", "messages")
     chat_history_limit_max: Count = _setting(50, "The same for a message of over 500 characters.", "messages")
@@ -118,7 +120,7 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_parse(cls, value: str) -> str:
         for origin in filter(None, (part.strip() for part in value.split(","))):
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
+            if origin != "*" and not _browsers_send(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://school.example")
         return value
 
@@ -213,6 +215,16 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as exc:
         problems = (_problem(tuple(error["loc"]), error["msg"]) for error in exc.errors(include_input=False))
         raise StartError("; ".join(problems)) from None
+
+
+def _browsers_send(origin: str) -> bool:
+    """Return whether browsers name an origin so: in lower case, without its scheme's own port, path or anything."""
+    try:
+        parts = urlsplit(origin)
+        usual = {"http": 80, "https": 443}.get(parts.scheme)
+        return bool(_ORIGIN.fullmatch(origin) and parts.hostname) and parts.port != usual
+    except ValueError:  # half a bracket, or a port that is none
+        return False
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:

@@ -2,9 +2,11 @@
 
 import errno
 import logging
+import math
 import resource
 import secrets
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
 import trio
 
@@ -19,6 +21,8 @@ REFUSALS_AT_ONCE = 64
 """More than these are closed without a word: a flood of refusals must not become a load of its own."""
 REFUSAL_S = 2.0
 """For the client to take its refusal and close."""
+TELL_AGAIN_S = 10.0
+"""At the limit a trouble comes and goes with every client that does, and a log that is flooded fills a disk."""
 SPARE_DESCRIPTORS = 128
 """Kept from the connections: the database's, the calls' to the model and to Supabase, the log's."""
 
@@ -34,6 +38,26 @@ def connections_allowed(wanted: int) -> int:
     if allowed < wanted:
         log.warning("connections.capped", extra={"wanted": wanted, "allowed": allowed, "descriptors": soft})
     return allowed
+
+
+class _Trouble:
+    """Something to tell of when it begins, once, and again no sooner than `TELL_AGAIN_S` later."""
+
+    def __init__(self) -> None:
+        self._told = False
+        self._next = -math.inf
+
+    def begins(self) -> bool:
+        """Note that it is there; return whether to tell of it."""
+        if self._told or trio.current_time() < self._next:
+            return False
+        self._told, self._next = True, trio.current_time() + TELL_AGAIN_S
+        return True
+
+    def ends(self) -> bool:
+        """Note that it is over; return whether it was told of."""
+        told, self._told = self._told, False
+        return told
 
 
 class Accepting:
@@ -59,7 +83,7 @@ class Accepting:
         self._refused = refused
         self._open = 0
         self._refusing = 0
-        self._full = False
+        self._full = _Trouble()
 
     @property
     def open(self) -> int:
@@ -69,30 +93,30 @@ class Accepting:
     async def run(self, listener: trio.SocketListener) -> None:
         """Accept until cancelled; the listener is closed then."""
         async with listener:
-            failures = 0
+            failing, failures = _Trouble(), 0
             while True:
                 try:
                     stream = await listener.accept()
                 except OSError as exc:
-                    if failures == 0:  # once for the whole run of them: a log that is flooded fills a disk
+                    if failing.begins():
                         log.error("accept.failing", extra={"error": errno.errorcode.get(exc.errno or 0, str(exc))})
                     failures += 1
                     await trio.sleep(RETRY_S)
                     continue
-                if failures:
+                if failing.ends():
                     log.info("accept.recovered", extra={"failures": failures})
-                    failures = 0
+                failures = 0
                 self._take(stream)
 
     def _take(self, stream: trio.SocketStream) -> None:
         full = self._open >= self._most
-        if full and not self._full:
-            log.warning("connections.full", extra={"open": self._open})
-        self._full = full
         if full:
+            if self._full.begins():
+                log.warning("connections.full", extra={"open": self._open})
             self._refused()
             self._nursery.start_soon(self._refuse, stream)
         else:
+            self._full.ends()
             self._open += 1
             self._nursery.start_soon(self._one, stream)
 
@@ -123,5 +147,5 @@ class Accepting:
 def _refusal() -> bytes:
     reply = edge_reply(OverloadFault("overloaded", "too many connections"), secrets.token_hex(16))
     lines = [f"HTTP/1.1 {reply.status} Service Unavailable".encode()]
-    lines += [name + b": " + value for name, value in reply.headers]
+    lines += [name + b": " + value for name, value in [*reply.headers, (b"date", formatdate(usegmt=True).encode())]]
     return b"\r\n".join([*lines, b"", reply.body])

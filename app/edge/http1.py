@@ -34,14 +34,18 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 from app.deadlines import shielded
 from app.edge.reply import edge_reply
 from app.errors import CallerFault, Fault
+from app.respond.language import Language, preferred_language
 
 log = logging.getLogger(__name__)
 
 LAST_STEP_S = 5.0
 """For letting go of a request that is answered. Nothing in it waits for the network, but for the closing segment."""
 VERSIONS = frozenset({b"1.0", b"1.1"})
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(?::\d{1,5})?")
-"""A name, an IPv4 or a bracketed IPv6 address, and perhaps a port (RFC 9112, 3.2); may be empty."""
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9_~-]{1,63}\.)*[A-Za-z0-9_~-]{0,63})(?::\d{1,5})?")
+"""A name, an IPv4 or a bracketed IPv6 address, and perhaps a port (RFC 9112, 3.2); may be empty.
+
+A name's parts are as long as DNS has them (RFC 1035, 2.3.4): routing fails on others (werkzeug 3.2).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +86,11 @@ class Http1(H11Protocol):
 
     def bytes_ahead(self) -> int:
         """Return how much was received beyond the request that is being answered."""
-        return len(self.connection.trailing_data[0]) if self.connection.their_state is h11.DONE else 0
+        return len(self.connection.trailing_data[0]) if self.connection.their_state in _ALL_SENT else 0
 
     async def handle(self, event: Event) -> None:
-        """Take what the connection received; after a request that called itself the last, nothing more."""
-        if not (isinstance(event, RawData) and self.connection.their_state is h11.MUST_CLOSE):
+        """Take what the connection received; after a request that was the last or was broken, nothing more."""
+        if not (isinstance(event, RawData) and self.connection.their_state in _NOTHING_MORE):
             await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -122,7 +126,8 @@ class Http1(H11Protocol):
         try:
             event = self.connection.next_event()
         except h11.RemoteProtocolError as error:
-            await self._refuse(_PARSE_FAULTS.get(error.error_status_hint, "bad_request"), str(error))
+            what, _, _its_text = str(error).partition(":")  # the text may be a misspelt token's
+            await self._refuse(_PARSE_FAULTS.get(error.error_status_hint, "bad_request"), what)
             return False
         if isinstance(event, h11.Request):
             await self.send(Updated(idle=False))
@@ -144,7 +149,8 @@ class Http1(H11Protocol):
     async def _take_request(self, request: h11.Request) -> bool:
         fault = fault_of(request)
         if fault is not None:
-            await self._refuse(fault.code, fault.note, has_body=request.method != b"HEAD")
+            language = preferred_language(_header(request, b"accept-language").decode("latin-1"))
+            await self._refuse(fault.code, fault.note, language, has_body=request.method != b"HEAD")
             return False
         target, headers = addressed(request)
         self.stream = HTTPStream(
@@ -156,28 +162,32 @@ class Http1(H11Protocol):
                 stream_id=STREAM_ID,
                 headers=headers,
                 http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
+                method=request.method.decode("ascii"),  # as it came: to h11 a `head` is no HEAD, so it has a body
                 raw_path=target,
                 state=self.connection_state,
             )
         )
         return True
 
-    async def _refuse(self, code: str, note: str, *, has_body: bool = True) -> None:
+    async def _refuse(self, code: str, note: str, language: Language = "en", *, has_body: bool = True) -> None:
         """Answer with the problem, if an answer can still be given, and close."""
         self._refused(code)
+        if self.connection.our_state is h11.SEND_BODY:
+            return  # a handler answers what it could read of the request: as the last one, and in full
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            reply = edge_reply(CallerFault(code, note), secrets.token_hex(16))
+            reply = edge_reply(CallerFault(code, note), secrets.token_hex(16), language=language)
             log.info("request.refused", extra={"code": code, "note": note, "trace_id": reply.trace_id})
-            await self._send_h11_event(
-                h11.Response(status_code=reply.status, headers=[*reply.headers, *self.config.response_headers("h11")])
-            )
-            if has_body:
-                await self._send_h11_event(h11.Data(data=reply.body))
-            await self._send_h11_event(h11.EndOfMessage())
+            headers = [*reply.headers, *self.config.response_headers("h11")]
+            body = [h11.Data(data=reply.body)] if has_body else []
+            events = [h11.Response(status_code=reply.status, headers=headers), *body, h11.EndOfMessage()]
+            # In one go: a handler may be about to answer the part of the request that could be read.
+            await self.send(RawData(b"".join(self.connection.send(event) or b"" for event in events)))
         await self.send(Closed())
 
 
+_ALL_SENT = {h11.DONE, h11.MIGHT_SWITCH_PROTOCOL}  # type: ignore[attr-defined]  # missing in `__all__` of h11 0.16
+"""A request has come in full; the second: one with a wish to upgrade, or a CONNECT."""
+_NOTHING_MORE = {h11.MUST_CLOSE, h11.ERROR}
 _PARSE_FAULTS = {431: "headers_too_large", 501: "not_implemented"}
 
 
@@ -188,7 +198,7 @@ def fault_of(request: h11.Request) -> Fault | None:
         return CallerFault("http_version", f"HTTP/{request.http_version.decode()}")
     if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
         return CallerFault("bad_request", "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
-    if not HOST.fullmatch(_host(request)):
+    if not HOST.fullmatch(_header(request, b"host")):
         return CallerFault("bad_request", "Host")
     if request.target.startswith(b"/") or (request.target == b"*" and request.method == b"OPTIONS"):
         return None
@@ -211,5 +221,5 @@ def addressed(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     return (parts.path or b"/") + query, [(b"host", parts.netloc), *others]
 
 
-def _host(request: h11.Request) -> bytes:
-    return next((value for name, value in request.headers if name == b"host"), b"")
+def _header(request: h11.Request, wanted: bytes) -> bytes:
+    return next((value for name, value in request.headers if name == wanted), b"")

@@ -86,7 +86,8 @@ class Generate:
                 draft.add(text)
             if draft.parts:
                 silence.deadline = trio.current_time() + self._rules.idle_s
-            await trio.lowlevel.checkpoint()
+            # A cancellation is met at the next read. Raised here, it would leave httpx's generators suspended.
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
         with trio.move_on_after(self._rules.first_token_s) as silence:
             return await self._model.answer(request, on_text)
