@@ -52,6 +52,7 @@ from app.welcome import Welcome
 from telemetry import names
 from telemetry.active_users import ActiveUsers
 from telemetry.http_client import traced_transport
+from telemetry.logs import forget_unwritten
 from telemetry.metrics import build_instruments, watch, watch_memory
 from telemetry.openmetrics import Scrape
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
@@ -135,6 +136,7 @@ async def run(
     finally:
         await providers.shutdown(TELEMETRY_FLUSH_S)
     log.info("server.stopped", extra={"instance": instance})
+    forget_unwritten()
 
 
 def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:

@@ -61,6 +61,7 @@ def build_application(blueprints: Sequence[Blueprint], *, max_body_bytes: int, b
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     app.config["BODY_TIMEOUT"] = body_timeout_s
     app.config["RESPONSE_TIMEOUT"] = None  # the turn and the sending have deadlines; this one cut streams silently
+    app.url_map.merge_slashes = False  # it answers with a redirect to whatever host the request named
     app.before_request(_note_route)
     app.after_request(_compress)
     app.register_error_handler(Fault, problem_response)

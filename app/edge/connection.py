@@ -42,8 +42,8 @@ SEND_PIECE_BYTES = 1 << 16
 Of one on a fast line that reads slowly, TCP tells in steps (measured: 120 to 560 KB, the more it buffers), so that has
 to read 60 kB/s.
 """
-LINGER_S = 2.0
-"""After the last byte, for the client to read it and close (nginx: lingering_timeout, 5 s)."""
+LINGER_S, LAST_LINGER_S = 2.0, 0.5
+"""After the last byte, for the client to read it and close (nginx: lingering_timeout, 5 s); less in the drain."""
 
 Drop = Literal["send_timeout", "sent_ahead", "failed"]
 
@@ -162,7 +162,8 @@ class Connection(TCPServer):
                 self._socket.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 self._socket.socket.close()
-        self._reading.deadline = min(self._reading.deadline, trio.current_time() + LINGER_S)
+        linger_s = LAST_LINGER_S if self._rules.closing() else LINGER_S
+        self._reading.deadline = min(self._reading.deadline, trio.current_time() + linger_s)
 
     def _failed(self, error: Exception) -> None:
         self._rules.dropped("failed")

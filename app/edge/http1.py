@@ -83,6 +83,7 @@ class Http1(H11Protocol):
         self._closing = closing
         self._refused = refused
         self._parsing = trio.Lock()
+        self._head_only = False
 
     def bytes_ahead(self) -> int:
         """Return how much was received beyond the request that is being answered."""
@@ -147,10 +148,11 @@ class Http1(H11Protocol):
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def _take_request(self, request: h11.Request) -> bool:
+        self._head_only = request.method == b"HEAD"
         fault = fault_of(request)
         if fault is not None:
             language = preferred_language(_header(request, b"accept-language").decode("latin-1"))
-            await self._refuse(fault.code, fault.note, language, has_body=request.method != b"HEAD")
+            await self._refuse(fault.code, fault.note, language)
             return False
         target, headers = addressed(request)
         self.stream = HTTPStream(
@@ -169,7 +171,7 @@ class Http1(H11Protocol):
         )
         return True
 
-    async def _refuse(self, code: str, note: str, language: Language = "en", *, has_body: bool = True) -> None:
+    async def _refuse(self, code: str, note: str, language: Language = "en") -> None:
         """Answer with the problem, if an answer can still be given, and close."""
         self._refused(code)
         if self.connection.our_state is h11.SEND_BODY:
@@ -178,7 +180,8 @@ class Http1(H11Protocol):
             reply = edge_reply(CallerFault(code, note), secrets.token_hex(16), language=language)
             log.info("request.refused", extra={"code": code, "note": note, "trace_id": reply.trace_id})
             headers = [*reply.headers, *self.config.response_headers("h11")]
-            body = [h11.Data(data=reply.body)] if has_body else []
+            asked_head = self._head_only and self.connection.our_state is h11.SEND_RESPONSE
+            body = [] if asked_head else [h11.Data(data=reply.body)]
             events = [h11.Response(status_code=reply.status, headers=headers), *body, h11.EndOfMessage()]
             # In one go: a handler may be about to answer the part of the request that could be read.
             await self.send(RawData(b"".join(self.connection.send(event) or b"" for event in events)))

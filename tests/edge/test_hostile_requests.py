@@ -146,6 +146,7 @@ ANSWERED: dict[str, tuple[bytes, int]] = {
     "head of what is not there": (b"head /nowhere HTTP/1.1\r\n" + HOST + b"\r\n", 404),
     "two slashes": (get(b"//x"), 404),
     "two slashes and a host": (get(b"//evil.example/healthz"), 404),
+    "three slashes within": (get(b"/ops///turns?x=1", b"Host: evil.example\r\n"), 404),
     "dots": (get(b"/../../../../etc/passwd"), 404),
     "dots, escaped": (get(b"/%2e%2e/%2e%2e/etc/passwd"), 404),
     "backslashes": (get(rb"/\..\..\etc\passwd"), 404),
@@ -194,6 +195,14 @@ def test_the_target_names_the_host_before_the_header(
     turn = chat_head(len(body), connection="close", host=header) + body
     (answer,) = answers(said_to(server, turn.replace(b"/chat", f"http://{named}/chat".encode(), 1)))
     assert answer.status_code == status
+
+
+def test_a_broken_body_of_a_head_is_refused_without_one(server: ServerProcess) -> None:
+    """A HEAD that says it has a body, which turns out to be none: refused as every HEAD is, by the head alone."""
+    asked = b"HEAD /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+    (refusal,) = answers(said_to(server, asked), head=True)
+    assert (refusal.status_code, refusal.headers["connection"], refusal.content) == (400, "close", b"")
+    assert int(refusal.headers["content-length"]) > 0
 
 
 def test_a_bad_chunk_while_the_refusal_is_on_its_way(server: ServerProcess) -> None:

@@ -52,7 +52,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         assert server.ask("").status_code == 400
         assert still_alive(server)
         assert len(stored(tmp_path)) == 40
-        assert server.end() in {0, 120}, "120: Python could not flush its standard streams"
+        assert server.end() == 0  # not 120, with which Python tells of streams that it could not flush
 
 
 def test_a_log_goes_on_when_there_is_room(tmp_path: Path) -> None:
