@@ -70,12 +70,14 @@ class Settings(BaseSettings):
         55.0, "The whole turn; common proxies give up at 60 s with a 504 of their own.", "s"
     )
     body_timeout: Seconds = _setting(15.0, "Receiving a request's body.", "s")
-    graceful_timeout: Seconds = _setting(60.0, "Drain at SIGTERM; longer than a turn.", "s")
+    graceful_timeout: Annotated[float, Field(ge=0.2, le=3600)] = _setting(
+        60.0, "Drain at SIGTERM; longer than a turn.", "s"
+    )
     drain_grace: Annotated[float, Field(ge=0, le=600)] = _setting(
         0.0, "Of the drain, the time in which connections are still taken, for load balancers to notice.", "s"
     )
     client_send_timeout: Seconds = _setting(
-        10.0, "For a client to take the next 16 KiB of its answer, or be dropped.", "s"
+        10.0, "For a client to take the next 64 KiB of its answer, or be dropped.", "s"
     )
 
     chat_history_limit_default: Count = _setting(20, "Newest messages the model is given.", "messages")

@@ -89,6 +89,8 @@ class TurnTrace:
         self.surface = surface
         self.outcome: names.Outcome = "ok"
         self.error_type: str | None = None
+        self.cancelled_by = "cancelled"
+        """What `error.type` says of a cancellation: whose it was, where that is known."""
         self.conversation_id: str | None = None
         self.details: dict[str, AttributeValue] = {}
         self._listeners = telemetry.listeners
@@ -157,6 +159,8 @@ class TurnTrace:
     def fail(self, error: BaseException) -> None:
         """Take outcome and `error.type` from what ended the turn."""
         self.outcome, self.error_type = classify(error)
+        if self.outcome == "cancelled":
+            self.error_type = self.cancelled_by
 
     def open_span(
         self,

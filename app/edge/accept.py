@@ -1,4 +1,8 @@
-"""The accept loop: it goes on whatever the kernel answers, and refuses politely what is one connection too many."""
+"""The accept loop: it goes on whatever the kernel answers, and refuses politely what is one connection too many.
+
+In place of `trio.serve_listeners` (Trio 0.35), which ends on errors that it does not know and logs a stack ten times a
+second on those it knows; Hypercorn (0.18) has no limit of connections at all.
+"""
 
 import errno
 import logging
@@ -84,6 +88,7 @@ class Accepting:
         self._open = 0
         self._refusing = 0
         self._full = _Trouble()
+        self._refusals: trio.Nursery
 
     @property
     def open(self) -> int:
@@ -91,8 +96,8 @@ class Accepting:
         return self._open
 
     async def run(self, listener: trio.SocketListener) -> None:
-        """Accept until cancelled; the listener is closed then."""
-        async with listener:
+        """Accept until cancelled; the listener is closed then, and whoever is still being refused."""
+        async with listener, trio.open_nursery() as self._refusals:
             failing, failures = _Trouble(), 0
             while True:
                 try:
@@ -114,7 +119,7 @@ class Accepting:
             if self._full.begins():
                 log.warning("connections.full", extra={"open": self._open})
             self._refused()
-            self._nursery.start_soon(self._refuse, stream)
+            self._refusals.start_soon(self._refuse, stream)
         else:
             self._full.ends()
             self._open += 1

@@ -4,7 +4,7 @@
 |---|---|
 | `run` catches everything | any exception but OSError in one connection ended the worker |
 | `_send` has a deadline | a send was shielded without one: a client that stopped reading held its turn for ever |
-| the reader goes on while a request is answered | see app/edge/http1.py; bounded by `MAX_AHEAD_BYTES` |
+| the reader goes on while a request is answered | see app/edge/http1.py; what waits is bounded by `MAX_AHEAD_BYTES` |
 | `_close` lingers | unread input made the kernel reset the connection, which could take the answer with it |
 | the keep-alive timer dies with the connection | a client that had left held its socket for the rest of the timer |
 
@@ -78,6 +78,7 @@ class Connection(TCPServer):
         self._socket = stream
         self._rules = rules
         self._reading = trio.CancelScope()
+        self._reading_is_over = False
         self._ending = False
 
     async def run(self) -> None:
@@ -100,7 +101,7 @@ class Connection(TCPServer):
             )  # fmt: skip
             await self.idle_task.restart(self._task_group, self._idle_timeout)
             await self._read_data()
-            self._ending = True
+            self._ending = self._reading_is_over = True
             await self.idle_task.stop()
 
     async def _read_data(self) -> None:
@@ -162,8 +163,15 @@ class Connection(TCPServer):
                 self._socket.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 self._socket.socket.close()
-        linger_s = LAST_LINGER_S if self._rules.closing() else LINGER_S
-        self._reading.deadline = min(self._reading.deadline, trio.current_time() + linger_s)
+        await self.idle_task.restart(self._task_group, self._linger)
+
+    async def _linger(self) -> None:
+        if self._reading_is_over:
+            return
+        with trio.move_on_after(LINGER_S):
+            await self.context.terminated.wait()
+            await trio.sleep(LAST_LINGER_S)
+        self._reading.cancel()
 
     def _failed(self, error: Exception) -> None:
         self._rules.dropped("failed")

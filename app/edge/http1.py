@@ -32,6 +32,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
 
 from app.deadlines import shielded
+from app.edge.observe import REQUEST_ID
 from app.edge.reply import edge_reply
 from app.errors import CallerFault, Fault
 from app.respond.language import Language, preferred_language
@@ -39,7 +40,7 @@ from app.respond.language import Language, preferred_language
 log = logging.getLogger(__name__)
 
 LAST_STEP_S = 5.0
-"""For letting go of a request that is answered. Nothing in it waits for the network, but for the closing segment."""
+"""For letting go of a request that is answered. It waits for nothing but a send that may still be under way."""
 VERSIONS = frozenset({b"1.0", b"1.1"})
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9_~-]{1,63}\.)*[A-Za-z0-9_~-]{0,63})(?::\d{1,5})?")
 """A name, an IPv4 or a bracketed IPv6 address, and perhaps a port (RFC 9112, 3.2); may be empty.
@@ -84,15 +85,19 @@ class Http1(H11Protocol):
         self._refused = refused
         self._parsing = trio.Lock()
         self._head_only = False
+        self._gone = False
 
     def bytes_ahead(self) -> int:
         """Return how much was received beyond the request that is being answered."""
         return len(self.connection.trailing_data[0]) if self.connection.their_state in _ALL_SENT else 0
 
     async def handle(self, event: Event) -> None:
-        """Take what the connection received; after a request that was the last or was broken, nothing more."""
-        if not (isinstance(event, RawData) and self.connection.their_state in _NOTHING_MORE):
-            await super().handle(event)
+        """Take what came, or that the connection ended; after a request that was the last or was broken, no more."""
+        if isinstance(event, Closed):
+            self._gone = True
+        elif isinstance(event, RawData) and self.connection.their_state in _NOTHING_MORE:
+            return
+        await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send what a handler says; an answer that will be the connection's last says so."""
@@ -148,11 +153,13 @@ class Http1(H11Protocol):
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def _take_request(self, request: h11.Request) -> bool:
+        if self._gone:  # asked here, where no more waiting lies between the question and the stream that can be told
+            return False
         self._head_only = request.method == b"HEAD"
         fault = fault_of(request)
         if fault is not None:
             language = preferred_language(_header(request, b"accept-language").decode("latin-1"))
-            await self._refuse(fault.code, fault.note, language)
+            await self._refuse(fault.code, fault.note, language, incoming_ids(request))
             return False
         target, headers = addressed(request)
         self.stream = HTTPStream(
@@ -171,14 +178,17 @@ class Http1(H11Protocol):
         )
         return True
 
-    async def _refuse(self, code: str, note: str, language: Language = "en") -> None:
+    async def _refuse(
+        self, code: str, note: str, language: Language = "en", ids: tuple[str, str] | None = None
+    ) -> None:
         """Answer with the problem, if an answer can still be given, and close."""
         self._refused(code)
         if self.connection.our_state is h11.SEND_BODY:
             return  # a handler answers what it could read of the request: as the last one, and in full
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            reply = edge_reply(CallerFault(code, note), secrets.token_hex(16), language=language)
-            log.info("request.refused", extra={"code": code, "note": note, "trace_id": reply.trace_id})
+            trace_id, request_id = ids or ("", "")
+            reply = edge_reply(CallerFault(code, note), trace_id or secrets.token_hex(16), request_id, language)
+            log.debug("request.refused", extra={"code": code, "note": note, "trace_id": reply.trace_id})
             headers = [*reply.headers, *self.config.response_headers("h11")]
             asked_head = self._head_only and self.connection.our_state is h11.SEND_RESPONSE
             body = [] if asked_head else [h11.Data(data=reply.body)]
@@ -191,6 +201,7 @@ class Http1(H11Protocol):
 _ALL_SENT = {h11.DONE, h11.MIGHT_SWITCH_PROTOCOL}  # type: ignore[attr-defined]  # missing in `__all__` of h11 0.16
 """A request has come in full; the second: one with a wish to upgrade, or a CONNECT."""
 _NOTHING_MORE = {h11.MUST_CLOSE, h11.ERROR}
+_TRACEPARENT = re.compile(rb"00-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _PARSE_FAULTS = {431: "headers_too_large", 501: "not_implemented"}
 
 
@@ -222,6 +233,13 @@ def addressed(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     query = b"?" + parts.query if parts.query else b""
     others = [pair for pair in headers if pair[0] != b"host"]
     return (parts.path or b"/") + query, [(b"host", parts.netloc), *others]
+
+
+def incoming_ids(request: h11.Request) -> tuple[str, str]:
+    """Return the trace id and the request id that came with a request; empty where there is none, or no proper one."""
+    traced = _TRACEPARENT.fullmatch(_header(request, b"traceparent"))
+    asked = _header(request, b"x-request-id").decode("latin-1")
+    return traced[1].decode() if traced else "", asked if REQUEST_ID.fullmatch(asked) else ""
 
 
 def _header(request: h11.Request, wanted: bytes) -> bytes:

@@ -7,8 +7,9 @@ do (its shielded saves) it does in its own time, which the drain waits for.
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -51,7 +52,7 @@ class Turns:
         self._chat_turns = chat_turns
         self._telemetry = telemetry
         self._plan = plan
-        self._scopes: set[trio.CancelScope] = set()
+        self._running: dict[trio.CancelScope, TurnTrace] = {}
 
     def in_flight(self) -> int:
         """Return how many turns run now; safe to call from any thread."""
@@ -59,7 +60,8 @@ class Turns:
 
     def end(self) -> None:
         """Cancel every turn that runs; those who follow one are told `draining`, after its saves."""
-        for scope in self._scopes:
+        for scope, trace in self._running.items():
+            trace.cancelled_by = "draining"
             scope.cancel()
 
     async def follow(self, request: TurnRequest, trace_id: str) -> TurnEnd:
@@ -83,7 +85,7 @@ class Turns:
         part of the answer, which is kept in memory anyway. The channel may end without an end: the server ended first.
         """
         sender, receiver = trio.open_memory_channel[str | TurnEnd](math.inf)
-        with self._begun(request, trace_id, sender, sender.send_nowait):
+        with self._begun(request, trace_id, sender, partial(_tell, sender)):
             yield receiver
 
     @contextmanager
@@ -119,13 +121,13 @@ class Turns:
                 plan=request.plan,
             )
             result: TurnOutcome | Fault = OverloadFault("draining", "ended by the drain")
-            self._scopes.add(scope)
+            self._running[scope] = trace
             try:
                 with scope:
                     result = await self._turn(request, trace, on_text)
             finally:
-                self._scopes.remove(scope)
-            sender.send_nowait(TurnEnd(result, trace.clock))
+                del self._running[scope]
+            _tell(sender, TurnEnd(result, trace.clock))
 
     async def _turn(
         self, request: TurnRequest, trace: TurnTrace, on_text: Callable[[str], None] | None
@@ -134,7 +136,7 @@ class Turns:
         faults: list[Fault] = []
         with Contained(lambda error: faults.append(_logged_fault(error, trace))), trace:
             outcome = await self._chat_turns[request.feature].run(request, trace, on_text)
-            _tell(trace, outcome)
+            _describe(trace, outcome)
             return outcome
         return faults[0]
 
@@ -147,7 +149,13 @@ def _logged_fault(error: Exception, trace: TurnTrace) -> Fault:
     return InternalFault("internal_error", type(error).__name__)
 
 
-def _tell(trace: TurnTrace, outcome: TurnOutcome) -> None:
+def _tell(sender: trio.MemorySendChannel[str | TurnEnd], event: str | TurnEnd) -> None:
+    """Pass an event on, unless nobody is there to take it any more."""
+    with suppress(trio.BrokenResourceError):
+        sender.send_nowait(event)
+
+
+def _describe(trace: TurnTrace, outcome: TurnOutcome) -> None:
     trace.outcome = "degraded" if outcome.warnings else "ok"
     trace.details |= {
         "model": outcome.draft.model,

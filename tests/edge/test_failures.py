@@ -143,7 +143,7 @@ UNREADABLE = {
 
 def test_a_refusal_logs_nothing_of_the_request(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What could not be read may be a misspelt token: the log says what was wrong, not with what."""
-    with running(tmp_path_factory.mktemp("data")) as server:
+    with running(tmp_path_factory.mktemp("data"), LOG_LEVEL="debug") as server:
         for raw in UNREADABLE.values():
             with connected(server) as wire:
                 wire.send(raw.encode())

@@ -18,7 +18,7 @@ BAD, TOO_LARGE, UNKNOWN_CODING = (400, "bad_request"), (431, "headers_too_large"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
+    with running(tmp_path_factory.mktemp("data"), LOG_LEVEL="debug") as process:
         yield process
 
 
@@ -215,3 +215,11 @@ def test_a_bad_chunk_while_the_refusal_is_on_its_way(server: ServerProcess) -> N
         seen.add(answer.status_code)
     assert seen <= {400, 401}
     assert not [line for line in server.log[logged:] if "stack" in line]
+
+
+def test_a_refusal_keeps_the_ids_that_came(server: ServerProcess) -> None:
+    """A request that could be read is refused under its own trace and request id."""
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    ids = f"traceparent: 00-{trace_id}-b7ad6b7169203331-01\r\nx-request-id: mine-1\r\n".encode()
+    (refusal,) = answers(said_to(server, get(b"/healthz", b"Host: a b\r\n" + ids)))
+    assert (refusal.headers["x-trace-id"], refusal.headers["x-request-id"]) == (trace_id, "mine-1")

@@ -42,9 +42,18 @@ def newcomer(server: ServerProcess) -> Life:
     return live(server, get("/healthz", "connection: close"))
 
 
+def open_now(wire: Wire) -> float:
+    """Return how many connections the server has, asked over one of them."""
+    wire.send(get("/metrics"))
+    (line,) = [line for line in wire.response().text.splitlines() if line.startswith("edge_connections ")]
+    return float(line.rpartition(" ")[2])
+
+
 def full(server: ServerProcess, clients: ExitStack) -> list[Wire]:
     """Take every connection that there is."""
-    wires = [clients.enter_context(connected(server)) for _ in range(MOST)]
+    first = clients.enter_context(connected(server))
+    until(lambda: open_now(first) == 1, "those who were there before have left")
+    wires = [first, *(clients.enter_context(connected(server)) for _ in range(MOST - 1))]
     assert [served(wire) for wire in wires] == [200] * MOST
     return wires
 

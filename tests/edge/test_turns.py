@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from app.errors import CallerFault, DatabaseFault, Fault, OverloadFault
 from app.turn import TurnOutcome
 from tests.standins import (
+    TRACE_ID,
     House,
     MemoryDatabase,
     PacedModel,
@@ -184,3 +185,31 @@ async def test_what_a_turn_came_to_is_told_to_telemetry(autojump_clock: MockCloc
         "completion_tokens": 2,
         "total_tokens": 7,
     }
+
+
+async def test_a_follower_may_close_its_channel(autojump_clock: MockClock) -> None:
+    """Who stops listening in the middle of an answer ends that turn, and nothing else in the nursery."""
+    model = PacedModel(pieces=[(after(1), "One. "), (after(1), "Two. ")])
+    async with open_house(model=model) as house:
+        with house.turns.following(question(), TRACE_ID) as events:
+            async with events:
+                assert await events.receive() == "One. "
+        end = await house.ask(question())
+        assert isinstance(end.result, TurnOutcome)
+    assert [facts.outcome for facts in house.seen.facts] == ["cancelled", "ok"]
+
+
+async def test_a_turn_that_the_drain_ends_says_so(autojump_clock: MockClock) -> None:
+    """Its follower is told `draining`, and telemetry tells it from a turn whose client left."""
+    async with open_house(model=PacedModel(pieces=[(never, "")])) as house, trio.open_nursery() as nursery:
+        nursery.start_soon(end_when_asked, house)
+        end = await house.ask(question())
+        assert isinstance(end.result, OverloadFault)
+        assert end.result.code == "draining"
+    (facts,) = house.seen.facts
+    assert (facts.outcome, facts.error_type) == ("cancelled", "draining")
+
+
+async def end_when_asked(house: House) -> None:
+    await wait_all_tasks_blocked()
+    house.turns.end()
