@@ -64,7 +64,7 @@ class ConnectionRules:
 class Connection(TCPServer):
     """Serves `stream` to its end."""
 
-    protocol: Http1  # type: ignore[assignment]
+    protocol: Http1  # type: ignore[assignment]  # in place of the wrapper that would switch to h2
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Connection(TCPServer):
         stream: trio.SocketStream,
         rules: ConnectionRules,
     ) -> None:
-        super().__init__(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]
+        super().__init__(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # typed for TLS only
         self._socket = stream
         self._rules = rules
         self._reading = trio.CancelScope()

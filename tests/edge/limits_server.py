@@ -58,7 +58,7 @@ def main() -> None:
     serve.KEEP_ALIVE_S = float(os.environ.get("TEST_KEEP_ALIVE", serve.KEEP_ALIVE_S))
     settings = load_settings()
     log_to(level=settings.log_level)
-    trio.run(bootstrap.run, settings, lambda text: print(text, flush=True), add_routes)  # noqa: T201
+    trio.run(bootstrap.run, settings, lambda text: print(text, flush=True), add_routes)  # noqa: T201 - its stdout is what tests read
 
 
 if __name__ == "__main__":

@@ -198,6 +198,6 @@ def said(house: House) -> bool:
 
 def report(what: str, seconds: list[float]) -> None:
     """Print how soon something was, and judge it: the median by the rule, each by what a busy machine may cost."""
-    print(f"{what} after {statistics.median(seconds) * 1e3:.1f} ms, at most {max(seconds) * 1e3:.1f} ms")  # noqa: T201
+    print(f"{what} after {statistics.median(seconds) * 1e3:.1f} ms, at most {max(seconds) * 1e3:.1f} ms")  # noqa: T201 - the figure is the point
     assert max(seconds) <= EVER_S
     assert len(seconds) == 1 or statistics.median(seconds) <= PROMPT_S

@@ -53,7 +53,7 @@ def seconds_to_end(server: ServerProcess, number: Signals) -> float:
 
 def report(what: str, seconds: Sequence[float]) -> None:
     """Print how long it took (seen with `pytest -s`)."""
-    print(f"\n{what}: median {statistics.median(seconds):.2f} s, most {max(seconds):.2f} s, of {len(seconds)}")  # noqa: T201
+    print(f"\n{what}: median {statistics.median(seconds):.2f} s, most {max(seconds):.2f} s, of {len(seconds)}")  # noqa: T201 - the figure is the point
 
 
 @contextmanager
