@@ -149,14 +149,13 @@ def test_telemetry_knows_nothing_of_the_app() -> None:
 @pytest.mark.parametrize("concrete", sorted(CONCRETE | {"app.embedded"}))
 def test_only_bootstrap_knows_what_is_concrete(concrete: str) -> None:
     """Real clients and embedded services are picked in one place."""
-    assert importers_of(concrete) == {"app.bootstrap"}
+    assert importers_of(concrete) == {"app.bootstrap.upstreams"}
 
 
 def test_the_in_process_transport_joins_bootstrap_and_the_embedded_services() -> None:
     """Nobody but them sees it: to a stage, a client is a port."""
     users = importers_of("app.clients.in_process")
-    assert "app.bootstrap" in users
-    assert {module for module in users if not is_within(module, "app.embedded")} == {"app.bootstrap"}
+    assert {module for module in users if not is_within(module, "app.embedded")} == {"app.bootstrap.upstreams"}
 
 
 def test_nothing_imports_bootstrap_but_the_command() -> None:

@@ -1,0 +1,93 @@
+"""The composition root: the only package that picks real clients or embedded ones, and joins the parts.
+
+`upstreams` picks, `joining` joins, and here it runs.
+"""
+
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from app.bootstrap.joining import Parts, join
+from app.bootstrap.upstreams import ChosenModel, open_database, open_model
+from app.edge.serve import DrainRules, listener_url, open_listener
+from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
+from app.welcome import Welcome
+from telemetry.logs import forget_unwritten
+from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
+
+__all__ = ["ChosenModel", "Parts", "join", "open_database", "open_model", "run"]
+
+log = logging.getLogger(__name__)
+
+VERSION = "0.1.0"
+TELEMETRY_FLUSH_S = 5.0
+LAST_ANSWERS_S = 1.0
+"""Beside their saves, of the question and of the answer, what turns that outlast the drain have to say so."""
+LAST_SAVES_S = 5.0
+"""After the drain, turns whose clients are gone have this long for their saves."""
+
+
+async def run(
+    settings: Settings, say: Callable[[str], None], extend: Callable[[Parts], None] = lambda parts: None
+) -> None:
+    """Serve until a signal. `say` is told, once the server is ready, what runs and how to try it.
+
+    `extend` may add routes of its own before serving begins.
+
+    Raises:
+        StartError: the server cannot start as it is configured (bare, or in an exception group).
+    """
+    listener = open_listener(*settings.address)
+    url = listener_url(listener)
+    instance = secrets.token_hex(6)
+    providers = _providers(instance)
+    try:
+        async with (
+            trio.open_nursery() as services,
+            open_database(settings, services, providers) as database,
+            open_model(settings, services, providers) as model,
+        ):
+            async with trio.open_nursery() as turn_nursery:
+                parts = join(settings, providers, database, model, turn_nursery, instance)
+                extend(parts)
+                async with trio.open_nursery() as edge:
+                    await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))
+                    log.info("server.listening", extra={"url": url, "instance": instance, "pid": os.getpid()})
+                    services.start_soon(_welcome, settings, model, url, say)
+                turn_nursery.cancel_scope.deadline = trio.current_time() + LAST_SAVES_S
+            services.cancel_scope.cancel()
+    finally:
+        await providers.shutdown(TELEMETRY_FLUSH_S)
+    log.info("server.stopped", extra={"instance": instance})
+    forget_unwritten()
+
+
+def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:
+    return DrainRules(
+        grace_s=settings.drain_grace,
+        timeout_s=settings.graceful_timeout,
+        last_call_s=min(settings.graceful_timeout / 2, 2 * settings.db_save_timeout + LAST_ANSWERS_S),
+        on_drain=partial(setattr, parts.door, "draining", True),
+        on_last_call=parts.turns.end,
+    )
+
+
+async def _welcome(settings: Settings, model: ChosenModel, url: str, say: Callable[[str], None]) -> None:
+    await model.wait_ready()
+    database = f"embedded, {settings.data_dir / 'supabase.sqlite3'}" if settings.embedded_database else "Supabase"
+    say(Welcome(url=url, model=model.chat.name, remark=model.remark, database=database).text())
+
+
+def _providers(instance: str) -> Providers:
+    return build_providers(
+        service_version=VERSION,
+        instance=instance,
+        traces_endpoint_set=otel_exports("traces"),
+        metrics_endpoint_set=otel_exports("metrics"),
+        sdk_disabled=otel_disabled(),
+        span_queue_max=otel_span_queue() or DEFAULT_SPAN_QUEUE,
+    )

@@ -1,0 +1,205 @@
+"""The parts of a server, joined around a database and a model; nothing runs yet."""
+
+import logging
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+from quart_trio import QuartTrio
+
+from app.admit.door import Door
+from app.admit.gate import Gate
+from app.admit.rollout import Rollout, RolloutRules, Share
+from app.bootstrap.upstreams import ChosenModel
+from app.chat_turn import ChatTurn
+from app.clients.ports import Database
+from app.edge.application import allow_origins, build_application
+from app.edge.observe import Observe
+from app.edge.serve import Edge
+from app.edge.turns import Turns
+from app.errors import StartError
+from app.fetch.grounding import GroundingFetch
+from app.fetch.history import HistoryFetch
+from app.fetch.project import ProjectFetch
+from app.fetch.prompt import PromptRules
+from app.generate.agent_speaker import AgentSpeaker
+from app.generate.model_call import Generate, ModelRules
+from app.generate.speaker import TutorSpeaker
+from app.ops.recent_turns import RecentTurns
+from app.ops.rollout_routes import rollout_routes
+from app.ops.routes import OpsRules, ops_routes
+from app.receive.identity import DevIdentity
+from app.receive.payload import PayloadRules
+from app.receive.routes import Readiness, agent_routes, chat_routes, health_routes
+from app.respond.agent_body import agent_status
+from app.save.turn_record import Save
+from app.settings import Settings
+from app.turn import Feature
+from telemetry import names
+from telemetry.active_users import ActiveUsers
+from telemetry.metrics import build_instruments, watch, watch_memory
+from telemetry.openmetrics import Scrape
+from telemetry.providers import Providers
+from telemetry.turn_trace import TurnFacts, TurnTelemetry
+
+log = logging.getLogger(__name__)
+
+PROMPT_FILE = Path(__file__).parents[1] / "fetch" / "tutor_prompt.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The server's parts, joined: what serving and tests need hold of."""
+
+    app: Observe
+    quart: QuartTrio
+    edge: Edge
+    door: Door
+    gate: Gate
+    turns: Turns
+    recent: RecentTurns
+
+
+def join(
+    settings: Settings,
+    providers: Providers,
+    database: Database,
+    model: ChosenModel,
+    turn_nursery: trio.Nursery,
+    instance: str,
+) -> Parts:
+    """Join the parts of a server; nothing runs yet."""
+    door = Door(model.ready)
+    slots = min(settings.openai_api_pool_size, model.slots or settings.openai_api_pool_size)
+    gate = Gate(slots, settings.llm_queue_timeout)
+    chat_turns = _chat_turns(settings, database, model, door, gate)
+    rollout = Rollout(_rollout_rules(settings))
+    instruments = build_instruments(providers.meter)
+    recent, users = RecentTurns(), ActiveUsers(time.monotonic)
+    telemetry = TurnTelemetry(
+        tracer=providers.tracer,
+        instruments=instruments,
+        user_key=_user_key(settings),
+        active_users=users,
+        listeners=(recent.add, _log_turn),
+    )
+    turns = Turns(turn_nursery, chat_turns, telemetry, rollout.plan)
+    edge = Edge(
+        max_connections=settings.max_connections,
+        send_timeout_s=settings.client_send_timeout,
+        refused=lambda reason: instruments.edge_refusals.add(1, {names.REASON: reason}),
+        dropped=lambda reason: instruments.edge_drops.add(1, {names.REASON: reason}),
+    )
+    _watch(providers, gate, turns, edge, door, users)
+    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance)
+    app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
+    return Parts(app=app, quart=quart, edge=edge, door=door, gate=gate, turns=turns, recent=recent)
+
+
+def _rollout_rules(settings: Settings) -> RolloutRules:
+    return RolloutRules(
+        chat=Share(optimized=settings.use_optimized_chat, percent=settings.chat_canary_percent),
+        agent=Share(optimized=settings.use_optimized_agent, percent=settings.agent_canary_percent),
+        by=settings.canary_by,
+        users=frozenset(filter(None, (user.strip() for user in settings.canary_users.split(",")))),
+    )
+
+
+def _chat_turns(
+    settings: Settings, database: Database, model: ChosenModel, door: Door, gate: Gate
+) -> dict[Feature, ChatTurn]:
+    history = HistoryFetch(
+        database,
+        newest=settings.chat_history_limit_default,
+        newest_for_long=settings.chat_history_limit_max,
+    )
+    rules = ModelRules(
+        max_tokens=settings.openai_max_tokens or model.max_tokens,
+        temperature=settings.openai_temperature,
+        first_token_s=settings.llm_first_token_timeout,
+        idle_s=settings.llm_idle_timeout,
+        whole_s=settings.llm_timeout,
+    )
+    generate = Generate(model.chat, rules)
+    stages = partial(
+        ChatTurn,
+        door=door,
+        fetch=GroundingFetch(history, ProjectFetch(database), settings.db_fetch_timeout),
+        prompt_rules=PromptRules(_instructions(settings), settings.chat_prompt_max_chars or model.prompt_max_chars),
+        gate=gate,
+        save=Save(database, settings.db_save_timeout),
+        timeout_s=settings.turn_timeout,
+    )
+    return {
+        "chat": stages(speaker=TutorSpeaker(generate)),
+        "agent": stages(speaker=AgentSpeaker(generate, gate, studies=model.studies)),
+    }
+
+
+def _instructions(settings: Settings) -> str:
+    path = settings.system_prompt_file or PROMPT_FILE
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StartError(f"SYSTEM_PROMPT_FILE: cannot read {path}: {exc}") from None
+
+
+def _application(
+    settings: Settings,
+    providers: Providers,
+    database: Database,
+    model: ChosenModel,
+    turns: Turns,
+    door: Door,
+    recent: RecentTurns,
+    rollout: Rollout,
+    instance: str,
+) -> QuartTrio:
+    def readiness() -> Readiness:
+        return Readiness(status="draining" if door.draining else "ready" if model.ready() else "loading")
+
+    token = settings.ops_token.get_secret_value() if settings.ops_token else None
+    ops = OpsRules(token=token, on_loopback=settings.on_loopback, instance=instance)
+    enabled = settings.enable_conversation_agent
+    payload = PayloadRules(settings.max_chat_message_length, settings.chat_history_limit_max if enabled else None)
+    identity = DevIdentity(database, make_users=settings.embedded_database, timeout_s=settings.db_fetch_timeout)
+    front_end = [
+        health_routes(readiness),
+        chat_routes(identity, turns, payload),
+        agent_routes(identity, turns, payload, agent_status(enabled=enabled, model=model.chat.name)),
+    ]
+    return build_application(
+        [
+            *(allow_origins(blueprint, settings.cors_origins) for blueprint in front_end),
+            ops_routes(ops, recent, settings.masked, Scrape(providers.scrape).page),
+            rollout_routes(ops, rollout),
+        ],
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout,
+    )
+
+
+def _watch(providers: Providers, gate: Gate, turns: Turns, edge: Edge, door: Door, users: ActiveUsers) -> None:
+    meter, fixed = providers.meter, {names.MODE: "fixed"}
+    watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", fixed)
+    watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", fixed)
+    watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", fixed)
+    watch(meter, names.TURNS_INFLIGHT, turns.in_flight, "Turns that run now.")
+    watch(meter, names.CONNECTIONS, edge.connections, "Connections of clients that are open now.")
+    watch(meter, names.DRAINING, lambda: float(door.draining), "1 while the server drains.")
+    watch(meter, names.USERS_ACTIVE, users.count, "Distinct users in the last five minutes, estimated.")
+    watch_memory(meter)
+
+
+def _user_key(settings: Settings) -> bytes:
+    if settings.telemetry_hash_key:
+        return settings.telemetry_hash_key.get_secret_value().encode()[:64]
+    log.warning("telemetry.hash_key.random", extra={"hint": "set TELEMETRY_HASH_KEY to keep user hashes over restarts"})
+    return secrets.token_bytes(32)
+
+
+def _log_turn(facts: TurnFacts) -> None:
+    log.info("turn.finished", extra=asdict(facts))

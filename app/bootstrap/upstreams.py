@@ -1,0 +1,127 @@
+"""The database and the model that serve: the configured ones, or those that are embedded."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+import trio
+
+from app.clients.in_process import InProcessTransport
+from app.clients.openai import OpenAIModel
+from app.clients.ports import ChatModel, Database
+from app.clients.supabase import SupabaseDatabase
+from app.embedded import local_model
+from app.embedded.postgrest import EmbeddedDatabaseError, open_embedded_supabase
+from app.embedded.scripted_model import MODEL_NAME as SCRIPTED_NAME
+from app.embedded.scripted_model import ScriptedModel
+from app.errors import StartError
+from app.settings import EMBEDDED_SUPABASE_URL, Settings
+from telemetry.http_client import traced_transport
+from telemetry.providers import Providers
+
+log = logging.getLogger(__name__)
+
+OPENAI_URL = "https://api.openai.com/v1"
+SCRIPTED_URL = "http://scripted-model.embedded/v1"
+MAX_TOKENS, PROMPT_MAX_CHARS = 800, 48_000
+"""For any model but the local one, whose context holds less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenModel:
+    """The model that serves: its client, its bounds, whether it can be asked now, and what a newcomer is told of it.
+
+    `slots` is how many answers it gives at once, None for as many as are asked for; `studies`, whether the agent may
+    have it work out a state and plan beside its replies.
+    """
+
+    chat: ChatModel
+    max_tokens: int = MAX_TOKENS
+    prompt_max_chars: int = PROMPT_MAX_CHARS
+    slots: int | None = None
+    studies: bool = True
+    ready: Callable[[], bool] = lambda: True
+    wait_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    remark: str = ""
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[Database]:
+    """Yield the database: the configured Supabase project, or the embedded one under `DATA_DIR`.
+
+    Raises:
+        StartError: the embedded database's file cannot be opened or written.
+    """
+    if settings.supabase_url and settings.supabase_key:
+        limits = httpx.Limits(max_connections=settings.supabase_max_connections)
+        async with _client(httpx.AsyncHTTPTransport(limits=limits), providers) as client:
+            yield SupabaseDatabase(client, settings.supabase_url, settings.supabase_key.get_secret_value())
+        return
+    try:
+        async with (
+            open_embedded_supabase(settings.data_dir / "supabase.sqlite3") as embedded,
+            _client(InProcessTransport(embedded, services), providers) as client,
+        ):
+            yield SupabaseDatabase(client, EMBEDDED_SUPABASE_URL, "embedded")
+    except EmbeddedDatabaseError as exc:
+        raise StartError(f"DATA_DIR: {exc}") from None
+
+
+def _client(
+    transport: httpx.AsyncBaseTransport, providers: Providers, *, send_traceparent: bool = True
+) -> httpx.AsyncClient:
+    """Return a client without timeouts of its own (the stages' deadlines end slow calls), and without proxies."""
+    traced = traced_transport(transport, tracer_provider=providers.tracer_provider, send_traceparent=send_traceparent)
+    return httpx.AsyncClient(transport=traced, timeout=None)  # noqa: S113 - see above
+
+
+@asynccontextmanager
+async def open_model(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[ChosenModel]:
+    """Yield the model: the configured one, else the embedded one, whose tasks live in `services`."""
+    missing = local_model.local_model_missing() if settings.embedded_model == "local" else None
+    make: Callable[[httpx.AsyncClient], ChosenModel]
+    if settings.embedded_model is None:
+        # The limiter bounds the calls; a pool of its own would make some of them wait where nobody sees it.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.openai_api_pool_size)
+        transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits)
+        make = partial(_outside_model, settings)
+    elif settings.embedded_model == "local" and missing is None:
+        local = local_model.LocalModel()
+        services.start_soon(local.run)
+        transport = local.transport(httpx.AsyncHTTPTransport(trust_env=False))
+        make = partial(_local_model, local)
+    else:
+        transport = InProcessTransport(ScriptedModel(), services)
+        make = partial(_scripted_model, missing)
+    async with _client(transport, providers, send_traceparent=False) as client:
+        yield make(client)
+
+
+def _outside_model(settings: Settings, client: httpx.AsyncClient) -> ChosenModel:
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+    base_url = settings.openai_base_url or OPENAI_URL
+    provider = "openai" if base_url == OPENAI_URL else ""
+    return ChosenModel(chat=OpenAIModel(client, base_url, key, settings.openai_model, provider))
+
+
+def _scripted_model(missing: str | None, client: httpx.AsyncClient) -> ChosenModel:
+    if missing:
+        log.warning("local_model.missing", extra={"reason": missing, "instead": SCRIPTED_NAME})
+    remark = f"NOT A REAL MODEL: {missing}" if missing else "not a real model: a deterministic script for first looks"
+    return ChosenModel(chat=OpenAIModel(client, SCRIPTED_URL, "", SCRIPTED_NAME), remark=remark)
+
+
+def _local_model(local: local_model.LocalModel, client: httpx.AsyncClient) -> ChosenModel:
+    return ChosenModel(
+        chat=OpenAIModel(client, local_model.LOCAL_MODEL_URL, "", local_model.MODEL_NAME),
+        max_tokens=local_model.MAX_TOKENS,
+        prompt_max_chars=local_model.PROMPT_MAX_CHARS,
+        slots=local_model.SLOTS,
+        studies=False,
+        ready=lambda: local.state == "ready",
+        wait_ready=local.wait_ready,
+        remark="a tiny English demo model; set OPENAI_BASE_URL (and OPENAI_API_KEY) for real use",
+    )
