@@ -170,11 +170,21 @@ class OverloadFault(Fault):
 
 
 class DatabaseFault(Fault):
-    """The database is down, slow, or refuses us."""
+    """The database is down, slow, or refuses us. The client sets `ask_again`: the same may succeed in a moment."""
+
+    ask_again = False
 
 
 class ModelFault(Fault):
-    """The model is down, busy, or answers wrongly."""
+    """The model is down, busy, or answers wrongly.
+
+    What only the client can know, and sets: `ask_again`, whether the same request may succeed now or after a wait;
+    `names_wait`, whether `retry_after_s` is the host's own word; `for_good`, whether it refuses until somebody acts.
+    """
+
+    ask_again = False
+    names_wait = False
+    for_good = False
 
 
 class StageTimeout(Fault):

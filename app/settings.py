@@ -8,6 +8,7 @@ which signals they switch on.
 import ipaddress
 import os
 import re
+import urllib.request
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -49,6 +50,9 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = _setting(None, "Unset, and no base URL either: the embedded model.")
     openai_base_url: str | None = _setting(None, "Any OpenAI-compatible server; unset means OpenAI's own.", "URL")
     openai_model: str = _setting("gpt-4o-mini", "The model to ask for; the embedded ones have names of their own.")
+    openai_fallback_model: str | None = _setting(
+        None, "Another model of the same host, asked once where the first fails in a way that may pass."
+    )
     openai_max_tokens: Count | None = _setting(None, "Longest answer; 800, or 256 with the local model.", "tokens")
     openai_temperature: Annotated[float, Field(ge=0, le=2)] | None = _setting(None, "Unset leaves it to the model.")
     chat_prompt_max_chars: Annotated[int, Field(ge=1000)] | None = _setting(
@@ -60,6 +64,10 @@ class Settings(BaseSettings):
     supabase_url: str | None = _setting(None, "Your project; unset means the embedded database.", "URL")
     supabase_key: SecretStr | None = _setting(None, "Server key: a legacy JWT or `sb_secret_…`.")
     supabase_max_connections: Count = _setting(32, "Connections the client may hold open.", "connections")
+
+    http_transport: Literal["trio", "httpcore"] = _setting(
+        "trio", "What carries the calls to both: ours, or httpx's own, which is taken where a proxy is set."
+    )
 
     db_fetch_timeout: Seconds = _setting(5.0, "Reading the conversation.", "s")
     llm_first_token_timeout: Seconds = _setting(20.0, "From asking the model to its first token.", "s")
@@ -232,6 +240,15 @@ def _browsers_send(origin: str) -> bool:
 def _problem(location: tuple[int | str, ...], message: str) -> str:
     text = message.removeprefix("Value error, ")
     return f"{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}" if location else text
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the standard variables (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...) name for a URL."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass_environment(parts.netloc):  # type: ignore[attr-defined]
+        return None
+    proxies = urllib.request.getproxies_environment()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def otel_exports(signal: Literal["traces", "metrics"]) -> bool:

@@ -12,14 +12,14 @@ from functools import partial
 import trio
 
 from app.bootstrap.joining import Parts, join
-from app.bootstrap.upstreams import ChosenModel, open_database, open_model
+from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
 from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
 
-__all__ = ["ChosenModel", "Parts", "join", "open_database", "open_model", "run"]
+__all__ = ["Breakers", "ChosenModel", "Parts", "join", "open_database", "open_model", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +44,15 @@ async def run(
     listener = open_listener(*settings.address)
     url = listener_url(listener)
     instance = secrets.token_hex(6)
-    providers = _providers(instance)
+    providers, breakers = _providers(instance), Breakers()
     try:
         async with (
             trio.open_nursery() as services,
-            open_database(settings, services, providers) as database,
-            open_model(settings, services, providers) as model,
+            open_database(settings, services, providers, breakers.database) as database,
+            open_model(settings, services, providers, breakers.model) as model,
         ):
             async with trio.open_nursery() as turn_nursery:
-                parts = join(settings, providers, database, model, turn_nursery, instance)
+                parts = join(settings, providers, database, model, turn_nursery, instance, breakers)
                 extend(parts)
                 async with trio.open_nursery() as edge:
                     await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))

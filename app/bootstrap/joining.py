@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from app.admit.door import Door
 from app.admit.gate import Gate
 from app.admit.rollout import Rollout, RolloutRules, Share
-from app.bootstrap.upstreams import ChosenModel
+from app.bootstrap.upstreams import Breakers, ChosenModel
 from app.chat_turn import ChatTurn
 from app.clients.ports import Database
 from app.edge.application import allow_origins, build_application
@@ -40,7 +40,7 @@ from app.settings import Settings
 from app.turn import Feature
 from telemetry import names
 from telemetry.active_users import ActiveUsers
-from telemetry.metrics import build_instruments, watch, watch_memory
+from telemetry.metrics import build_instruments, watch, watch_each, watch_memory
 from telemetry.openmetrics import Scrape
 from telemetry.providers import Providers
 from telemetry.turn_trace import TurnFacts, TurnTelemetry
@@ -70,6 +70,7 @@ def join(
     model: ChosenModel,
     turn_nursery: trio.Nursery,
     instance: str,
+    breakers: Breakers | None = None,
 ) -> Parts:
     """Join the parts of a server; nothing runs yet."""
     door = Door(model.ready)
@@ -93,8 +94,9 @@ def join(
         refused=lambda reason: instruments.edge_refusals.add(1, {names.REASON: reason}),
         dropped=lambda reason: instruments.edge_drops.add(1, {names.REASON: reason}),
     )
-    _watch(providers, gate, turns, edge, door, users)
-    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance)
+    breakers = breakers or Breakers()
+    _watch(providers, gate, turns, edge, door, users, breakers)
+    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance, breakers)
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
     return Parts(app=app, quart=quart, edge=edge, door=door, gate=gate, turns=turns, recent=recent)
 
@@ -157,9 +159,11 @@ def _application(
     recent: RecentTurns,
     rollout: Rollout,
     instance: str,
+    breakers: Breakers,
 ) -> QuartTrio:
     def readiness() -> Readiness:
-        return Readiness(status="draining" if door.draining else "ready" if model.ready() else "loading")
+        status = "draining" if door.draining else "ready" if model.ready() else "loading"
+        return Readiness(status=status, degraded=breakers.degraded())
 
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
     ops = OpsRules(token=token, on_loopback=settings.on_loopback, instance=instance)
@@ -182,7 +186,9 @@ def _application(
     )
 
 
-def _watch(providers: Providers, gate: Gate, turns: Turns, edge: Edge, door: Door, users: ActiveUsers) -> None:
+def _watch(
+    providers: Providers, gate: Gate, turns: Turns, edge: Edge, door: Door, users: ActiveUsers, breakers: Breakers
+) -> None:
     meter, fixed = providers.meter, {names.MODE: "fixed"}
     watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", fixed)
     watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", fixed)
@@ -191,6 +197,8 @@ def _watch(providers: Providers, gate: Gate, turns: Turns, edge: Edge, door: Doo
     watch(meter, names.CONNECTIONS, edge.connections, "Connections of clients that are open now.")
     watch(meter, names.DRAINING, lambda: float(door.draining), "1 while the server drains.")
     watch(meter, names.USERS_ACTIVE, users.count, "Distinct users in the last five minutes, estimated.")
+    states = {each.target: each.state_value for each in (breakers.model, breakers.database)}
+    watch_each(meter, names.BREAKER_STATE, names.TARGET, states, "0 closed, 1 half-open, 2 open.")
     watch_memory(meter)
 
 

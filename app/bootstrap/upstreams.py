@@ -3,22 +3,25 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import httpx
 import trio
 
+from app.clients.breaker import Breaker
 from app.clients.in_process import InProcessTransport
 from app.clients.openai import OpenAIModel
 from app.clients.ports import ChatModel, Database
+from app.clients.resilient import ResilientModel
 from app.clients.supabase import SupabaseDatabase
+from app.clients.transport import TrioTransport
 from app.embedded import local_model
 from app.embedded.postgrest import EmbeddedDatabaseError, open_embedded_supabase
 from app.embedded.scripted_model import MODEL_NAME as SCRIPTED_NAME
 from app.embedded.scripted_model import ScriptedModel
 from app.errors import StartError
-from app.settings import EMBEDDED_SUPABASE_URL, Settings
+from app.settings import EMBEDDED_SUPABASE_URL, Settings, proxy_for
 from telemetry.http_client import traced_transport
 from telemetry.providers import Providers
 
@@ -48,56 +51,82 @@ class ChosenModel:
     remark: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakers:
+    """One for each host that a turn needs."""
+
+    model: Breaker = field(default_factory=partial(Breaker, "model"))
+    database: Breaker = field(default_factory=partial(Breaker, "database", open_s=5.0))
+
+    def degraded(self) -> tuple[str, ...]:
+        """Return the names of those that do not let every call pass."""
+        return tuple(breaker.target for breaker in (self.model, self.database) if breaker.state != "closed")
+
+
 @asynccontextmanager
-async def open_database(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[Database]:
+async def open_database(
+    settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
+) -> AsyncIterator[Database]:
     """Yield the database: the configured Supabase project, or the embedded one under `DATA_DIR`.
 
     Raises:
         StartError: the embedded database's file cannot be opened or written.
     """
     if settings.supabase_url and settings.supabase_key:
-        limits = httpx.Limits(max_connections=settings.supabase_max_connections)
-        async with _client(httpx.AsyncHTTPTransport(limits=limits), providers) as client:
-            yield SupabaseDatabase(client, settings.supabase_url, settings.supabase_key.get_secret_value())
+        transport = _transport(settings, settings.supabase_url, settings.supabase_max_connections)
+        async with _client(transport, providers) as client:
+            yield SupabaseDatabase(client, settings.supabase_url, settings.supabase_key.get_secret_value(), breaker)
         return
     try:
         async with (
             open_embedded_supabase(settings.data_dir / "supabase.sqlite3") as embedded,
             _client(InProcessTransport(embedded, services), providers) as client,
         ):
-            yield SupabaseDatabase(client, EMBEDDED_SUPABASE_URL, "embedded")
+            yield SupabaseDatabase(client, EMBEDDED_SUPABASE_URL, "embedded", breaker)
     except EmbeddedDatabaseError as exc:
         raise StartError(f"DATA_DIR: {exc}") from None
+
+
+def _transport(settings: Settings, url: str, max_connections: int | None) -> httpx.AsyncBaseTransport:
+    """Return what carries calls to a host outside: ours, unless a proxy must be asked or httpx's own is wanted."""
+    proxy = proxy_for(url)
+    if settings.http_transport == "trio" and proxy is None:
+        return TrioTransport(max_connections=max_connections)
+    limits = httpx.Limits(max_connections=max_connections)
+    return httpx.AsyncHTTPTransport(limits=limits, proxy=proxy, trust_env=False)
 
 
 def _client(
     transport: httpx.AsyncBaseTransport, providers: Providers, *, send_traceparent: bool = True
 ) -> httpx.AsyncClient:
-    """Return a client without timeouts of its own (the stages' deadlines end slow calls), and without proxies."""
+    """Return a client without timeouts of its own: the stages' deadlines end slow calls."""
     traced = traced_transport(transport, tracer_provider=providers.tracer_provider, send_traceparent=send_traceparent)
     return httpx.AsyncClient(transport=traced, timeout=None)  # noqa: S113 - see above
 
 
 @asynccontextmanager
-async def open_model(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[ChosenModel]:
+async def open_model(
+    settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
+) -> AsyncIterator[ChosenModel]:
     """Yield the model: the configured one, else the embedded one, whose tasks live in `services`."""
     missing = local_model.local_model_missing() if settings.embedded_model == "local" else None
     make: Callable[[httpx.AsyncClient], ChosenModel]
     if settings.embedded_model is None:
         # The limiter bounds the calls; a pool of its own would make some of them wait where nobody sees it.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.openai_api_pool_size)
-        transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits)
+        transport = _transport(settings, settings.openai_base_url or OPENAI_URL, None)
         make = partial(_outside_model, settings)
     elif settings.embedded_model == "local" and missing is None:
         local = local_model.LocalModel()
         services.start_soon(local.run)
-        transport = local.transport(httpx.AsyncHTTPTransport(trust_env=False))
+        transport = local.transport(TrioTransport())
         make = partial(_local_model, local)
     else:
         transport = InProcessTransport(ScriptedModel(), services)
         make = partial(_scripted_model, missing)
     async with _client(transport, providers, send_traceparent=False) as client:
-        yield make(client)
+        chosen = make(client)
+        fallback = settings.openai_fallback_model
+        yield replace(chosen, chat=ResilientModel(chosen.chat, breaker or Breaker("model"), fallback=fallback))
 
 
 def _outside_model(settings: Settings, client: httpx.AsyncClient) -> ChosenModel:

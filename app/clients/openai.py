@@ -97,7 +97,7 @@ class OpenAIModel:
                 return await _follow(response, on_text)
         except httpx.HTTPError as exc:
             name = type(exc).__name__
-            raise ModelFault("model_error", name, error_type=name) from exc
+            raise _broken(name) from exc
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
     if answer.fault is not None:
         raise answer.fault
     if not answer.done and answer.finish_reason is None:
-        raise ModelFault("model_error", "the answer was cut off", error_type="truncated")
+        raise _broken("truncated")
     return ModelEnd(
         finish_reason=answer.finish_reason or "stop",
         model=answer.model,
@@ -241,9 +241,19 @@ async def _error_body(response: httpx.Response) -> Any:
     return None  # a gateway's page
 
 
+def _broken(error_type: str) -> ModelFault:
+    """Return the fault of an answer that broke off, or never came; before its first token it may be asked for again."""
+    fault = ModelFault("model_error", error_type, error_type=error_type)
+    fault.ask_again = True
+    return fault
+
+
 def _refusal(response: httpx.Response, error: Any) -> Fault:
-    code = _code(error)
-    return _fault(response.status_code, code, named_wait(response.headers, datetime.now(UTC)))
+    fault = _fault(response.status_code, _code(error), named_wait(response.headers, datetime.now(UTC)))
+    said = response.headers.get("x-should-retry", "").lower()
+    if isinstance(fault, ModelFault) and said in ("true", "false"):
+        fault.ask_again = said == "true"
+    return fault
 
 
 def _error_chunk(error: Any) -> Fault:
@@ -263,11 +273,19 @@ def _fault(status: int, code: str, wait_s: float | None) -> Fault:
     error_type = code or f"http_{status}"
     if code in _PROMPT_TOO_LONG:
         return CallerFault("message_too_long", "the prompt does not fit the model", error_type=error_type)
-    if code in _NEVER:
-        return ModelFault("model_error", code, retryable=False, error_type=error_type)
-    if code in _BUSY_CODES or status in _BUSY_STATUSES:
-        return ModelFault("model_busy", error_type, retry_after_s=wait_s or None, error_type=error_type)
-    return ModelFault("model_error", error_type, retryable=status in {200} | _BRIEF_STATUSES, error_type=error_type)
+    for_good = code in _NEVER
+    busy = not for_good and (code in _BUSY_CODES or status in _BUSY_STATUSES)
+    again = busy or (not for_good and status in {200} | _BRIEF_STATUSES)
+    fault = ModelFault(
+        "model_busy" if busy else "model_error",
+        error_type,
+        retry_after_s=wait_s or None if busy else None,
+        retryable=again,
+        error_type=error_type,
+    )
+    fault.ask_again, fault.for_good = again, for_good
+    fault.names_wait = busy and wait_s is not None
+    return fault
 
 
 def named_wait(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -80,13 +80,17 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEnd:
-    """How the model ended its answer. Everything but the reason is optional on the wire."""
+    """How the model ended its answer. Everything but the reason is optional on the wire.
+
+    `fallback`: another model than the one that was asked for gave it.
+    """
 
     finish_reason: str
     model: str | None = None
     response_id: str | None = None
     request_id: str | None = None
     usage: TokenUsage | None = None
+    fallback: bool = False
 
 
 OnText = Callable[[str], Awaitable[None]]

@@ -6,6 +6,8 @@ a student wrote, goes nowhere.
 """
 
 import json
+import logging
+import random
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +16,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import trio
 
+from app.clients.breaker import Breaker, BreakerOpenError, Verdict
 from app.clients.ports import LogRow
 from app.errors import DatabaseFault
 from app.turn import Conversation, Project, StoredMessage
+
+log = logging.getLogger(__name__)
 
 USER_AGENT = "nursery-chat/0.1"
 """Our own: Supabase refuses a secret key that comes with a browser's."""
@@ -27,6 +33,18 @@ _KNOWN_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{2,4}")
 _NOT_OF_THE_TYPE = frozenset({"22P02", "22003"})  # not a value of the column's type, or out of its range
 _DUPLICATE = "23505"
 _JSON = {"content-type": "application/json"}
+_POOL_IS_FULL = "PGRST003"
+"""PostgREST waited in vain for a connection of its own pool: asking again would only lengthen that queue."""
+_OUR_OWN_RACE = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: the database lives."""
+_MAY_PASS = _OUR_OWN_RACE | {"PGRST000", "PGRST001", "PGRST002", "http_502", "http_503", "http_504"}
+MAX_RETRIES = 2
+FIRST_WAIT_S = 0.1
+"""Short: the whole of a save has 2 s, and a turn that is read for waits."""
+MAX_ANSWER_BYTES = 16 << 20
+"""Fifty messages with all that is stored beside them are some hundred kilobytes."""
+SILENT_S = 1.5
+"""A request that is cut off after so long without an answer counts as the host's failure."""
 
 
 class SupabaseDatabase:
@@ -35,11 +53,13 @@ class SupabaseDatabase:
     Args:
         client: has no base URL, headers or timeouts of its own; the stages' deadlines end slow calls.
         url: the project's URL, without a path.
+        breaker: of the host.
         key: a legacy key (a JWT, sent as a bearer token too) or a new one (`sb_secret_...`, sent as `apikey` only).
     """
 
-    def __init__(self, client: httpx.AsyncClient, url: str, key: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, url: str, key: str, breaker: Breaker | None = None) -> None:
         self._client = client
+        self._breaker = breaker or Breaker("database")
         self._root = url.rstrip("/") + "/rest/v1/"
         self._headers = {"apikey": key, "user-agent": USER_AGENT}
         if key.count(".") == 2:
@@ -152,23 +172,75 @@ class SupabaseDatabase:
     async def _send(
         self, method: str, table: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None
     ) -> list[dict[str, Any]]:
+        """Send a read, or a write that changes nothing when it is repeated: so both may be sent again."""
+        request = self._client.build_request(
+            method, self._root + table, params=query, headers={**self._headers, **headers}, content=body
+        )
+        what = f"{method} {table}"
+        for retry in range(MAX_RETRIES):
+            try:
+                return await self._once(request, what)
+            except DatabaseFault as fault:
+                wait_s = FIRST_WAIT_S * 2**retry * random.uniform(0.75, 1)  # noqa: S311 - to part the retries, no secret
+                late = trio.current_time() + wait_s >= trio.current_effective_deadline()
+                if not fault.ask_again or late or self._breaker.state == "open":
+                    raise
+                log.warning("database.retry", extra={"error": fault.error_type, "note": fault.note, "wait_s": wait_s})
+                await trio.sleep(wait_s)
+        return await self._once(request, what)
+
+    async def _once(self, request: httpx.Request, what: str) -> list[dict[str, Any]]:
         try:
-            response = await self._client.request(
-                method, self._root + table, params=query, headers={**self._headers, **headers}, content=body
-            )
+            with self._breaker.call() as verdict:
+                return await self._judged(request, what, verdict)
+        except BreakerOpenError as exc:
+            raise DatabaseFault(
+                "database_unavailable", "the host is left alone", retry_after_s=exc.retry_after_s,
+                error_type="breaker_open",
+            ) from None  # fmt: skip
+
+    async def _judged(self, request: httpx.Request, what: str, verdict: Verdict) -> list[dict[str, Any]]:
+        asked = trio.current_time()
+        try:
+            status, answer = await self._answer(request)
         except httpx.HTTPError as exc:
+            verdict.bad()
             name = type(exc).__name__
-            raise DatabaseFault("database_unavailable", f"{method} {table}: {name}", error_type=name) from exc
-        if response.is_success:
-            return _rows(response)
-        raise _fault(response, f"{method} {table}")
+            fault = DatabaseFault("database_unavailable", f"{what}: {name}", error_type=name)
+            fault.ask_again = isinstance(exc, httpx.TransportError)
+            raise fault from exc
+        except trio.Cancelled:
+            if trio.current_time() - asked >= SILENT_S:
+                verdict.bad()
+            raise
+        if 200 <= status < 300:
+            verdict.good()
+            return _rows(answer)
+        fault = _fault(status, answer, what)
+        if fault.ask_again and fault.error_type not in _OUR_OWN_RACE:
+            verdict.bad()
+        elif fault.error_type != _POOL_IS_FULL:
+            verdict.good()
+        raise fault
+
+    async def _answer(self, request: httpx.Request) -> tuple[int, bytes]:
+        response = await self._client.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise httpx.RemoteProtocolError(f"an answer over {MAX_ANSWER_BYTES} bytes")
+        finally:
+            await response.aclose()
+        return response.status_code, bytes(body)
 
 
-def _rows(response: httpx.Response) -> list[dict[str, Any]]:
-    if not response.content:
+def _rows(answer: bytes) -> list[dict[str, Any]]:
+    if not answer:
         return []
     try:
-        rows = response.json()
+        rows = json.loads(answer)
     except (ValueError, RecursionError) as exc:
         raise DatabaseFault("database_unavailable", "the answer is not JSON", error_type="not_json") from exc
     if not isinstance(rows, list):
@@ -176,15 +248,17 @@ def _rows(response: httpx.Response) -> list[dict[str, Any]]:
     return rows
 
 
-def _fault(response: httpx.Response, what: str) -> DatabaseFault:
+def _fault(status: int, answer: bytes, what: str) -> DatabaseFault:
     code = ""
     try:
-        body = response.json()
+        body = json.loads(answer)
         code = str(body.get("code")) if isinstance(body, dict) else ""
     except (ValueError, RecursionError):
         pass  # a gateway's error page
-    error_type = code if _KNOWN_CODE.fullmatch(code) else f"http_{response.status_code}"
-    return DatabaseFault("database_unavailable", f"{what}: {response.status_code} {error_type}", error_type=error_type)
+    error_type = code if _KNOWN_CODE.fullmatch(code) else f"http_{status}"
+    fault = DatabaseFault("database_unavailable", f"{what}: {status} {error_type}", error_type=error_type)
+    fault.ask_again = error_type in _MAY_PASS
+    return fault
 
 
 @contextmanager

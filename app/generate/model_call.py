@@ -73,6 +73,9 @@ class Generate:
             with stage, stage_deadline(names.LLM, self._rules.whole_s):
                 end = await self._ask(request, draft, trace, stage)
                 self._finish(end, draft, stage)
+                if end.fallback:
+                    draft.fallback = "model"
+                    trace.fall_back("model")
         except ModelFault as fault:
             trace.instruments.upstream_rejections.add(1, {names.CODE: fault.error_type})
             raise

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import trio
 
+from app.clients.breaker import Breaker
 from app.clients.in_process import InProcessTransport
 from app.clients.ports import Database, LogRow
 from app.clients.supabase import SupabaseDatabase
@@ -275,7 +276,7 @@ async def test_a_database_that_has_stopped_is_a_fault(tmp_path: Path) -> None:
     """After its end every method says so, in the same way."""
     async with trio.open_nursery() as services, open_embedded_supabase(tmp_path / "one.sqlite3") as app:
         http = httpx.AsyncClient(transport=InProcessTransport(app, services))
-        database = SupabaseDatabase(http, URL, "embedded")
+        database = SupabaseDatabase(http, URL, "embedded", Breaker("database", failures=1000))
     calls = [
         database.user_exists("ann"), database.ensure_user("ann"), database.conversation("ann", uuid.uuid4(), 1),
         database.conversation_for_page("ann", "p", 1), database.project("ann", "1"),

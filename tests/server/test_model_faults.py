@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,8 +39,6 @@ CASES = {
     "http 429 rate_limit_exceeded retry-after-ms=1500": Case(status=503, code="model_busy", retry_after="2"),
     "http 429 rate_limit_exceeded": Case(status=503, code="model_busy", retry_after="1"),
     "http 429 slow_down retry-after=soon": Case(status=503, code="model_busy", retry_after="1"),
-    "http 429 insufficient_quota retry-after=7": Case(status=502, code="model_error", retryable=False),
-    "http 429 credit_balance_exhausted": Case(status=502, code="model_error", retryable=False),
     "http 429 body=empty": Case(status=503, code="model_busy", retry_after="1"),
     "http 503 server_is_overloaded retry-after=3": Case(status=503, code="model_busy", retry_after="3"),
     "http 529 body=html": Case(status=503, code="model_busy", retry_after="1"),
@@ -55,7 +54,6 @@ CASES = {
     "end after=3": Case(status=502, code="model_error", kept=12),
     "garbage after=3": Case(status=502, code="model_error", kept=12),
     "error after=3 code=server_error": Case(status=502, code="model_error", kept=12),
-    "error after=3 code=insufficient_quota": Case(status=502, code="model_error", retryable=False, kept=12),
     "error after=0": Case(status=502, code="model_error"),
     "end done=yes": Case(status=502, code="model_error"),  # an answer without a word is none
     "silent": Case(status=504, code="stage_timeout", stage="llm.first_token"),
@@ -64,10 +62,36 @@ CASES = {
     "slow first=0.1 each=0.1": Case(status=504, code="stage_timeout", stage="llm", kept=48),
 }
 
+FOR_GOOD = {
+    "http 429 insufficient_quota retry-after=7": Case(status=502, code="model_error", retryable=False),
+    "http 429 credit_balance_exhausted": Case(status=502, code="model_error", retryable=False),
+    "error after=3 code=insufficient_quota": Case(status=502, code="model_error", retryable=False, kept=12),
+}
+"""A quota that is used up: the host is left alone after it."""
+
 
 @pytest.mark.parametrize(("fault", "case"), CASES.items(), ids=CASES)
 def test_a_fault_of_the_model(server: ServerProcess, fault: str, case: Case) -> None:
     """Each fault has its status and code, says whether and when to try again, and leaves exactly one answer's row."""
+    check(server, fault, case)
+    server.answer(f"Well again {AT_ONCE}")  # so that these faults are no run of failures
+
+
+@pytest.mark.parametrize(("fault", "case"), FOR_GOOD.items(), ids=FOR_GOOD)
+def test_a_refusal_for_good_is_heeded(tmp_path: Path, fault: str, case: Case) -> None:
+    """The turn is told not to try again; the host is not asked again for a while, which readiness and metrics show."""
+    with running(tmp_path) as server:
+        check(server, fault, case)
+        assert server.gauge('breaker_state{target="model"}') == 2
+        assert server.http.get("/readyz").json() == {"status": "ready", "degraded": ["model"]}
+        server.wait_for_log("breaker.opened", target="model")
+        response = server.ask(f"And now? {AT_ONCE}")
+        problem(response, 503, "model_busy")
+        assert 50 <= int(response.headers["retry-after"]) <= 60
+
+
+def check(server: ServerProcess, fault: str, case: Case) -> None:
+    """Ask for a fault, and check what comes of it."""
     response = server.ask(f"Why? [[fault: {fault}]]", page_id=fault)
     body = problem(response, case.status, case.code)
     assert (body["retryable"], body.get("stage")) == (case.retryable, case.stage)
@@ -113,10 +137,10 @@ def test_a_pause_shorter_than_the_deadlines_is_waited_for(server: ServerProcess)
 
 def test_refusals_are_counted_by_their_code(server: ServerProcess) -> None:
     """`llm_upstream_rejections_total` counts by the provider's code, which is never free text."""
-    server.ask("Count [[fault: http 429 billing_hard_limit_reached]]")
+    server.ask("Count [[fault: http 400 unsupported_parameter]]")
     server.ask("Count [[fault: http 429 'Canary, not a code!']]")
     page = server.http.get("/metrics").text
-    assert 'llm_upstream_rejections_total{code="billing_hard_limit_reached"} 1' in page
+    assert 'llm_upstream_rejections_total{code="unsupported_parameter"} 1' in page
     assert "Canary" not in page
     assert "Canary" not in server.log_text
 

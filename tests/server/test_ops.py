@@ -35,6 +35,7 @@ GAUGES = {
     names.TURNS_INFLIGHT: "edge_turns_inflight",
     names.CONNECTIONS: "edge_connections",
     names.DRAINING: "edge_draining",
+    names.BREAKER_STATE: "breaker_state",
     names.MEMORY_USAGE: "process_memory_usage_bytes",
 }
 COUNTERS = {
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running(tmp_path_factory.mktemp("data"), CHAT_PROMPT_MAX_CHARS="1500") as process:
         for _ in range(2):  # the second one's history does not fit: a warning
             process.answer(f"{AT_ONCE} What is a hypothesis? ".ljust(500, "?"), user="ops")
-        refused = {"message": "Fail [[fault: http 429 insufficient_quota]]"}
+        refused = {"message": "Fail [[fault: http 401 invalid_api_key]]"}
         process.ask(refused["message"], user="ops")
         process.http.post(
             "/conversation-agent/chat", json={**refused, "mock_mode": False}, headers={"authorization": "Bearer ops"}
@@ -177,7 +178,7 @@ def test_the_last_turns_are_listed(server: ServerProcess) -> None:
 def test_turns_are_filtered_by_outcome(server: ServerProcess) -> None:
     """`outcome` gives the turns that ended so."""
     (failed,) = turns(server, outcome="upstream_error")
-    assert failed["error_type"] == "insufficient_quota"
+    assert failed["error_type"] == "invalid_api_key"
     assert {turn["outcome"] for turn in turns(server, outcome="degraded")} == {"degraded"}
     assert turns(server, outcome="timeout") == []
 

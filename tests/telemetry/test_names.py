@@ -12,7 +12,21 @@ import opentelemetry.semconv.metrics.http_metrics as http_metrics
 
 from telemetry import names
 
-OURS = ("chat.", "limiter.", "save.", "llm.", "edge.", "otel.", "db_", "fetch.", "process.", "agent.", "queue.")
+OURS = (
+    "chat.",
+    "limiter.",
+    "save.",
+    "llm.",
+    "edge.",
+    "otel.",
+    "db_",
+    "fetch.",
+    "process.",
+    "agent.",
+    "queue.",
+    "retry.",
+    "breaker.",
+)
 
 
 def test_defined_names_are_spelled_as_defined() -> None:
