@@ -8,7 +8,7 @@ LLM ?= local
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-model install-dev run test soak lint lock clean
+.PHONY: help install install-model install-dev run test soak bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,14 @@ test: ## the tests, with a seeded slice of the long proofs
 
 soak: ## the long proofs with their full counts
 	$(PY) -m pytest -m soak
+
+.venv-bench/.peers: bench/peers.txt $(VENV)/.dev
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/peers.txt
+	@touch $@
+
+bench: .venv-bench/.peers ## measure, beside FastAPI and LiteLLM, and write bench/RESULTS.md (about 20 minutes; ARGS=--quick)
+	.venv-bench/bin/python -m bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy strict
 	$(VENV)/bin/ruff check .

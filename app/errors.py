@@ -179,12 +179,14 @@ class ModelFault(Fault):
     """The model is down, busy, or answers wrongly.
 
     What only the client can know, and sets: `ask_again`, whether the same request may succeed now or after a wait;
-    `names_wait`, whether `retry_after_s` is the host's own word; `for_good`, whether it refuses until somebody acts.
+    `names_wait`, whether `retry_after_s` is the host's own word; `for_good`, whether it refuses until somebody acts;
+    `request_id`, what the host calls the failed request, for whoever asks its support.
     """
 
     ask_again = False
     names_wait = False
     for_good = False
+    request_id: str | None = None
 
 
 class StageTimeout(Fault):

@@ -9,6 +9,7 @@ from functools import partial
 import httpx
 import trio
 
+from app.clients import resilient, supabase
 from app.clients.breaker import Breaker
 from app.clients.in_process import InProcessTransport
 from app.clients.openai import OpenAIModel
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 OPENAI_URL = "https://api.openai.com/v1"
 SCRIPTED_URL = "http://scripted-model.embedded/v1"
+NEARLY = 0.9
+"""Of a deadline: a call that it cuts off in vain has lasted so long even when it began a little late."""
 MAX_TOKENS, PROMPT_MAX_CHARS = 800, 48_000
 """For any model but the local one, whose context holds less."""
 
@@ -75,7 +78,9 @@ async def open_database(
     if settings.supabase_url and settings.supabase_key:
         transport = _transport(settings, settings.supabase_url, settings.supabase_max_connections)
         async with _client(transport, providers) as client:
-            yield SupabaseDatabase(client, settings.supabase_url, settings.supabase_key.get_secret_value(), breaker)
+            key = settings.supabase_key.get_secret_value()
+            silent_s = min(supabase.SILENT_S, NEARLY * settings.db_fetch_timeout, NEARLY * settings.db_save_timeout)
+            yield SupabaseDatabase(client, settings.supabase_url, key, breaker, silent_s=silent_s)
         return
     try:
         async with (
@@ -125,8 +130,13 @@ async def open_model(
         make = partial(_scripted_model, missing)
     async with _client(transport, providers, send_traceparent=False) as client:
         chosen = make(client)
-        fallback = settings.openai_fallback_model
-        yield replace(chosen, chat=ResilientModel(chosen.chat, breaker or Breaker("model"), fallback=fallback))
+        resilient_model = ResilientModel(
+            chosen.chat,
+            breaker or Breaker("model"),
+            fallback=settings.openai_fallback_model,
+            silent_s=min(resilient.SILENT_S, NEARLY * settings.llm_first_token_timeout),
+        )
+        yield replace(chosen, chat=resilient_model)
 
 
 def _outside_model(settings: Settings, client: httpx.AsyncClient) -> ChosenModel:

@@ -1,12 +1,14 @@
 """A circuit breaker: after a run of failures a host is left alone for a while, then one call at a time may try it.
 
 Closed: calls pass, and `failures` in a row open it. Open: calls are refused for `open_s`. Then half-open: one call at a
-time passes, as a probe; if it succeeds the breaker closes, if it fails the breaker opens again.
+time passes, as a probe; the breaker closes as soon as that has good news, which a long answer has at its first word,
+and opens again when it fails. What calls that began before the opening find out after it is old: only that the host
+refuses for good still counts.
 Source: Nygard, Release It!, "Circuit Breaker".
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -29,14 +31,17 @@ class BreakerOpenError(Exception):
 class Verdict:
     """What a call found out about its host; one that was cut off before it knew says nothing."""
 
-    __slots__ = ("failed", "open_s")
+    __slots__ = ("_tell", "failed", "open_s")
 
-    def __init__(self) -> None:
+    def __init__(self, tell: "Callable[[Verdict], None]") -> None:
+        self._tell = tell
         self.failed: bool | None = None
         self.open_s: float | None = None
 
     def good(self) -> None:
-        """The host answered as it should."""
+        """The host answered as it should, so far."""
+        if self.failed is None:
+            self._tell(self)
         self.failed = False
 
     def bad(self, open_s: float | None = None) -> None:
@@ -60,14 +65,14 @@ class Breaker:
         self._open_s = open_s
         self._run = 0
         self._open_until: float | None = None
-        self._probing = False
+        self._probe: Verdict | None = None
 
     @property
     def state(self) -> State:
         """The state now: half-open while a probe is under way. Safe to read from any thread."""
         if self._open_until is None:
             return "closed"
-        return "half_open" if self._probing else "open"
+        return "open" if self._probe is None else "half_open"
 
     def state_value(self) -> float:
         """Return the state as a gauge shows it."""
@@ -80,34 +85,40 @@ class Breaker:
         Raises:
             BreakerOpenError: not now.
         """
-        probe = self._open_until is not None
-        if probe:
-            self._claim_probe()
-        verdict = Verdict()
+        verdict = Verdict(self._hear_good_news)
+        if self._open_until is not None:
+            self._claim_probe(self._open_until, verdict)
         try:
             yield verdict
         finally:
-            if probe:
-                self._probing = False
-            if verdict.failed is not None:
-                self._learn(verdict)
+            probing = self._probe is verdict
+            if probing:
+                self._probe = None
+            self._learn(verdict, probing)
 
-    def _claim_probe(self) -> None:
-        assert self._open_until is not None
-        left_s = self._open_until - trio.current_time()
-        if left_s > 0 or self._probing:
+    def _claim_probe(self, open_until: float, verdict: Verdict) -> None:
+        left_s = open_until - trio.current_time()
+        if left_s > 0 or self._probe is not None:
             raise BreakerOpenError(max(left_s, 1.0))
-        self._probing = True
+        self._probe = verdict
 
-    def _learn(self, verdict: Verdict) -> None:
-        if not verdict.failed:
+    def _hear_good_news(self, verdict: Verdict) -> None:
+        if self._probe is verdict:
+            self._probe = self._open_until = None
             self._run = 0
-            if self._open_until is not None:
-                self._open_until = None
-                log.info("breaker.closed", extra={"target": self.target})
-            return
-        self._run += 1
-        if verdict.open_s is not None or self._run >= self._limit or self._open_until is not None:
-            open_s = verdict.open_s or self._open_s
-            self._open_until = trio.current_time() + open_s
-            log.warning("breaker.opened", extra={"target": self.target, "failures": self._run, "open_s": open_s})
+            log.info("breaker.closed", extra={"target": self.target})
+
+    def _learn(self, verdict: Verdict, probing: bool) -> None:
+        if verdict.failed:
+            self._run += 1
+            if probing or verdict.open_s is not None or (self._run >= self._limit and self._open_until is None):
+                self._open(verdict.open_s or self._open_s, probing)
+        elif verdict.failed is False and self._open_until is None:
+            self._run = 0
+
+    def _open(self, open_s: float, probing: bool) -> None:
+        until = trio.current_time() + open_s
+        if not probing and self._open_until is not None and until < self._open_until + 1.0:
+            return  # several were told the same
+        self._open_until = until
+        log.warning("breaker.opened", extra={"target": self.target, "failures": self._run, "open_s": open_s})

@@ -23,6 +23,10 @@ from app.errors import CallerFault, Fault, ModelFault
 from app.turn import TokenUsage
 
 MAX_ERROR_BYTES = 64 * 1024
+ERROR_BODY_S = 2.0
+"""A refusal's body that does not come is not waited for: its status says enough."""
+MAX_REQUEST_ID_CHARS = 128
+"""OpenAI's have 36; what is longer goes into no log."""
 REST_OF_BODY_S = 0.1
 """After `[DONE]` the body is read to its end, so that its connection can serve the next call. A host that leaves it
 open costs every answer this long, and its slot, so it is short: the end comes with `[DONE]` or in the next packet.
@@ -40,8 +44,10 @@ _NEVER = frozenset(
         "organization_usage_limit_exceeded",
     }
 )
-_BUSY_CODES = frozenset({"rate_limit_exceeded", "slow_down", "server_is_overloaded"})
-_OTHER_CODES = frozenset(
+_BUSY_CODES = frozenset(
+    {"rate_limit_exceeded", "slow_down", "server_is_overloaded", "rate_limit_error", "overloaded_error"}
+)
+_REFUSED_CODES = frozenset(
     {
         "invalid_api_key",
         "model_not_found",
@@ -49,16 +55,14 @@ _OTHER_CODES = frozenset(
         "invalid_value",
         "content_filter",
         "content_policy_violation",
-        "server_error",
         "invalid_request_error",
         "authentication_error",
         "permission_error",
         "not_found_error",
-        "rate_limit_error",
-        "overloaded_error",
     }
 )
-_KNOWN_CODES = _PROMPT_TOO_LONG | _NEVER | _BUSY_CODES | _OTHER_CODES
+"""The codes of 400, 401, 403, 404 and 422: inside a 200 they are as little worth another try."""
+_KNOWN_CODES = _PROMPT_TOO_LONG | _NEVER | _BUSY_CODES | _REFUSED_CODES | {"server_error"}
 """What telemetry may count must be bounded, and a host may call an error what it likes."""
 _BUSY_STATUSES = frozenset({429, 503, 529})
 _BRIEF_STATUSES = frozenset({408, 409, 500, 502, 504})
@@ -88,16 +92,22 @@ class OpenAIModel:
 
     async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
         """Ask once, pass each piece of text on, and return how the answer ended."""
+        request_id: str | None = None
         try:
             async with self._client.stream(
                 "POST", self._url, headers=self._headers, content=_body(request)
             ) as response:
+                request_id = _request_id(response.headers)
                 if response.status_code != 200:
                     raise _refusal(response, await _error_body(response))
                 return await _follow(response, on_text)
         except httpx.HTTPError as exc:
-            name = type(exc).__name__
-            raise _broken(name) from exc
+            fault = _broken(type(exc).__name__)
+            fault.request_id = request_id
+            raise fault from exc
+        except ModelFault as fault:
+            fault.request_id = request_id
+            raise
 
 
 @dataclass(slots=True)
@@ -153,7 +163,7 @@ async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
                     rest_s = REST_OF_BODY_S if answer.done else 0.0
                     reading.deadline = min(reading.deadline, trio.current_time() + rest_s)
         except httpx.HTTPError:
-            if not answer.done:
+            if not answer.done and answer.finish_reason is None:
                 raise
     if answer.fault is not None:
         raise answer.fault
@@ -163,7 +173,7 @@ async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
         finish_reason=answer.finish_reason or "stop",
         model=answer.model,
         response_id=answer.response_id,
-        request_id=response.headers.get("x-request-id"),
+        request_id=_request_id(response.headers),
         usage=answer.usage,
     )
 
@@ -229,9 +239,9 @@ def _count(value: Any) -> int | None:
 
 
 async def _error_body(response: httpx.Response) -> Any:
-    """Return the error object of a refusal, or None; at most `MAX_ERROR_BYTES` are read."""
+    """Return the error object of a refusal, or None; at most `MAX_ERROR_BYTES` are read, for `ERROR_BODY_S`."""
     body = b""
-    with trio.CancelScope() as reading:
+    with trio.move_on_after(ERROR_BODY_S) as reading, suppress(httpx.HTTPError):  # broken off: the status stands
         async for piece in response.aiter_bytes():
             body += piece
             if len(body) > MAX_ERROR_BYTES:
@@ -249,15 +259,12 @@ def _broken(error_type: str) -> ModelFault:
 
 
 def _refusal(response: httpx.Response, error: Any) -> Fault:
-    fault = _fault(response.status_code, _code(error), named_wait(response.headers, datetime.now(UTC)))
-    said = response.headers.get("x-should-retry", "").lower()
-    if isinstance(fault, ModelFault) and said in ("true", "false"):
-        fault.ask_again = said == "true"
-    return fault
+    said = {"true": True, "false": False}.get(response.headers.get("x-should-retry", "").lower())
+    return _fault(response.status_code, _code(error), named_wait(response.headers, datetime.now(UTC)), said)
 
 
 def _error_chunk(error: Any) -> Fault:
-    return _fault(200, _code(error), None)
+    return _fault(200, _code(error), None, None)
 
 
 def _code(error: Any) -> str:
@@ -269,23 +276,30 @@ def _code(error: Any) -> str:
     return ""
 
 
-def _fault(status: int, code: str, wait_s: float | None) -> Fault:
+def _fault(status: int, code: str, wait_s: float | None, should_retry: bool | None) -> Fault:
+    """Return the fault that a refusal is; `should_retry` is the host's own word on that, where it has one."""
     error_type = code or f"http_{status}"
     if code in _PROMPT_TOO_LONG:
         return CallerFault("message_too_long", "the prompt does not fit the model", error_type=error_type)
     for_good = code in _NEVER
     busy = not for_good and (code in _BUSY_CODES or status in _BUSY_STATUSES)
-    again = busy or (not for_good and status in {200} | _BRIEF_STATUSES)
+    again = busy or (not for_good and (status in _BRIEF_STATUSES or (status == 200 and code not in _REFUSED_CODES)))
     fault = ModelFault(
         "model_busy" if busy else "model_error",
         error_type,
-        retry_after_s=wait_s or None if busy else None,
+        retry_after_s=(wait_s or None) if again else None,
         retryable=again,
         error_type=error_type,
     )
-    fault.ask_again, fault.for_good = again, for_good
-    fault.names_wait = busy and wait_s is not None
+    fault.ask_again = again if should_retry is None else should_retry and not for_good
+    fault.for_good = for_good
+    fault.names_wait = again and bool(wait_s)
     return fault
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    value = headers.get("x-request-id", "")
+    return value if 0 < len(value) <= MAX_REQUEST_ID_CHARS and value.isascii() and value.isprintable() else None
 
 
 def named_wait(headers: Mapping[str, str], now: datetime) -> float | None:

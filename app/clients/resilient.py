@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 REFUSED_FOR_GOOD_S = 60.0
 """A host whose quota is used up has nothing to say for a while; somebody has to pay first."""
+SILENT_S = 10.0
+"""Half of the default deadline for the first token: whoever waited so long in vain has found out something."""
 
 
 class ResilientModel:
@@ -30,6 +32,7 @@ class ResilientModel:
         breaker: of its host.
         fallback: the name of another model of that host, asked once where the first fails in a way that may pass.
         wait_s: gives the wait before a retry, where the host names none.
+        silent_s: a call that is cut off after so long without a word counts as the host's failure, whoever cut it off.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class ResilientModel:
         fallback: str | None = None,
         budget: RetryBudget | None = None,
         wait_s: Callable[[int], float] = backoff_s,
+        silent_s: float = SILENT_S,
     ) -> None:
         self.name, self.host, self.provider = model.name, model.host, model.provider
         self._model = model
@@ -47,6 +51,7 @@ class ResilientModel:
         self._fallback = fallback
         self._budget = budget or RetryBudget()
         self._wait_s = wait_s
+        self._silent_s = silent_s
 
     async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
         """Ask, pass each piece on, and return how it ended.
@@ -68,7 +73,7 @@ class ResilientModel:
                 raise
             _event(names.FALLBACK_EVENT, fault, {names.GEN_AI_REQUEST_MODEL: self._fallback})
             end = await self._once(replace(request, model=self._fallback), heard)
-            return replace(end, fallback=True)
+            return replace(end, fallback=True, model=end.model or self._fallback)
 
     async def _with_retries(self, request: ModelRequest, on_text: OnText, spoken: Callable[[], bool]) -> ModelEnd:
         self._budget.call()
@@ -85,7 +90,8 @@ class ResilientModel:
         return await self._once(request, on_text)
 
     def _affordable(self, wait_s: float) -> bool:
-        in_time = trio.current_time() + wait_s < trio.current_effective_deadline()
+        """Whether a retry may be worth it: there is as much time for its answer as for the wait, and room for one."""
+        in_time = trio.current_time() + 2 * wait_s < trio.current_effective_deadline()
         return in_time and self._breaker.state != "open" and self._budget.spend()
 
     async def _once(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
@@ -99,7 +105,8 @@ class ResilientModel:
 
     async def _judged(self, request: ModelRequest, on_text: OnText, verdict: Verdict) -> ModelEnd:
         async def heard(text: str) -> None:
-            verdict.good()
+            if text:
+                verdict.good()
             await on_text(text)
 
         asked = trio.current_time()
@@ -112,17 +119,15 @@ class ResilientModel:
                 verdict.bad()
             raise
         except trio.Cancelled:
-            if verdict.failed is None and trio.current_time() - asked >= SILENT_S:
+            if verdict.failed is None and trio.current_time() - asked >= self._silent_s:
                 verdict.bad()
             raise
         verdict.good()
         return end
 
 
-SILENT_S = 10.0
-"""A call that is cut off after so long without a word counts as the host's failure, whoever cut it off."""
-
-
 def _event(name: str, fault: ModelFault, facts: dict[str, str | float]) -> None:
+    if fault.request_id is not None:
+        facts = {**facts, names.UPSTREAM_REQUEST_ID: fault.request_id}
     get_current_span().add_event(name, {names.ERROR_TYPE: fault.error_type, **facts})
     log.warning(name, extra={"error": fault.error_type, **facts})

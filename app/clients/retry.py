@@ -33,15 +33,20 @@ class RetryBudget:
 
     def call(self) -> None:
         """Count a call that is no retry."""
-        self._calls.append(self._clock())
+        now = self._clock()
+        self._forget(now)
+        self._calls.append(now)
 
     def spend(self) -> bool:
         """Count a retry, if one more is within the budget; return whether it is."""
         now = self._clock()
-        for times in (self._calls, self._retries):
-            while times and times[0] <= now - BUDGET_WINDOW_S:
-                times.popleft()
+        self._forget(now)
         if len(self._retries) + 1 > max(BUDGET_FLOOR, BUDGET_SHARE * len(self._calls)):
             return False
         self._retries.append(now)
         return True
+
+    def _forget(self, now: float) -> None:
+        for times in (self._calls, self._retries):
+            while times and times[0] <= now - BUDGET_WINDOW_S:
+                times.popleft()

@@ -44,7 +44,7 @@ FIRST_WAIT_S = 0.1
 MAX_ANSWER_BYTES = 16 << 20
 """Fifty messages with all that is stored beside them are some hundred kilobytes."""
 SILENT_S = 1.5
-"""A request that is cut off after so long without an answer counts as the host's failure."""
+"""Less than the shortest of the default deadlines, 2 s for a save."""
 
 
 class SupabaseDatabase:
@@ -55,10 +55,20 @@ class SupabaseDatabase:
         url: the project's URL, without a path.
         breaker: of the host.
         key: a legacy key (a JWT, sent as a bearer token too) or a new one (`sb_secret_...`, sent as `apikey` only).
+        silent_s: a request that is cut off after so long without an answer counts as the host's failure.
     """
 
-    def __init__(self, client: httpx.AsyncClient, url: str, key: str, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        key: str,
+        breaker: Breaker | None = None,
+        *,
+        silent_s: float = SILENT_S,
+    ) -> None:
         self._client = client
+        self._silent_s = silent_s
         self._breaker = breaker or Breaker("database")
         self._root = url.rstrip("/") + "/rest/v1/"
         self._headers = {"apikey": key, "user-agent": USER_AGENT}
@@ -210,7 +220,7 @@ class SupabaseDatabase:
             fault.ask_again = isinstance(exc, httpx.TransportError)
             raise fault from exc
         except trio.Cancelled:
-            if trio.current_time() - asked >= SILENT_S:
+            if trio.current_time() - asked >= self._silent_s:
                 verdict.bad()
             raise
         if 200 <= status < 300:
@@ -225,14 +235,17 @@ class SupabaseDatabase:
 
     async def _answer(self, request: httpx.Request) -> tuple[int, bytes]:
         response = await self._client.send(request, stream=True)
+        body = bytearray()
         try:
-            body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise httpx.RemoteProtocolError(f"an answer over {MAX_ANSWER_BYTES} bytes")
+            with trio.CancelScope() as reading:
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > MAX_ANSWER_BYTES:
+                        reading.cancel()
         finally:
             await response.aclose()
+        if len(body) > MAX_ANSWER_BYTES:  # no sign of ill health, and no smaller the next time
+            raise DatabaseFault("database_unavailable", f"over {MAX_ANSWER_BYTES} bytes", error_type="too_large")
         return response.status_code, bytes(body)
 
 

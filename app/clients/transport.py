@@ -5,9 +5,9 @@ more with each open connection. This one costs about a third of that (bench/RESU
 
 A request holds one of `max_connections` places from its first step until its response has been read or closed. Idle
 connections are a stack per origin, the warmest on top. Which of them the server has closed meanwhile is asked of the
-kernel only after `ASK_AFTER_S` of idleness: servers keep connections for seconds, and a busy pool never waits that
-long. If the server closes in just that moment, the request is sent once more on a new connection, provided that nothing
-of it was sent, or that sending it twice does no harm (RFC 9110, 9.2.2).
+kernel only after `ASK_AFTER_S` of idleness: a busy pool never waits that long. If the server closes in that moment, the
+request is sent once more on a new connection, provided that nothing of it was sent, or that sending it twice does no
+harm (RFC 9110, 9.2.2).
 
 Whatever ends a request early, a cancellation too, closes its connection: only a response that was read to its end gives
 it back.
@@ -24,15 +24,16 @@ from typing import Self
 import httpx
 import trio
 
-from app.clients.http1 import ResponseReader, WrongRequestError, WrongResponseError, encode_head
+from app.clients.http1 import RequestBody, ResponseReader, WrongRequestError, WrongResponseError, encode_head
 
 RECEIVE_BYTES = 1 << 16
 SEND_AT_ONCE_BYTES = 1 << 16
 """A larger body is sent while the answer is awaited, since a server may refuse it before it has read it all."""
-ASK_AFTER_S = 1.0
+ASK_AFTER_S = 0.05
+"""Asking costs a microsecond and a system call; not asking, a request that may not be sent twice."""
 KEEP_ALIVE_S = 15.0
-"""Less than the shortest that common servers and proxies keep an idle connection (uvicorn 5, but it says so; nginx 75,
-AWS's load balancers 60, PostgREST 30)."""
+"""Less than most servers and proxies keep an idle connection (nginx 75, AWS's load balancers 60, PostgREST 30); one
+that was closed sooner (uvicorn 5) is noticed by asking."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 Origin = tuple[str, str, int]
@@ -158,7 +159,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         while idle:
             connection = idle.pop()
             idle_s = time.monotonic() - connection.idle_since
-            if idle_s < ASK_AFTER_S or (idle_s < self._keep_alive_s and connection.is_quiet()):
+            if idle_s < self._keep_alive_s and (idle_s < ASK_AFTER_S or connection.is_quiet()):
                 return connection
             self._discard(connection)
         return None
@@ -196,7 +197,7 @@ class _Stale(Exception):
 class _Connection:
     """A stream to an origin. `touched`: something of the present request was sent on it."""
 
-    __slots__ = ("_secure", "_socket", "_stream", "idle_since", "origin", "touched", "used")
+    __slots__ = ("_socket", "_stream", "idle_since", "origin", "secure", "touched", "used")
 
     def __init__(self, origin: Origin, raw: trio.SocketStream, stream: trio.abc.Stream) -> None:
         self.origin = origin
@@ -205,7 +206,7 @@ class _Connection:
         self.touched = False
         self._socket = raw.socket
         self._stream = stream
-        self._secure = stream is not raw
+        self.secure = stream is not raw
 
     @classmethod
     async def open(cls, origin: Origin, context: ssl.SSLContext | None) -> Self:
@@ -217,14 +218,14 @@ class _Connection:
         _scheme, host, port = origin
         try:
             raw = await trio.open_tcp_stream(host, port)
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:  # the latter for a name that cannot be one
             raise httpx.ConnectError(str(exc) or type(exc).__name__) from exc
         if context is None:
             return cls(origin, raw, raw)
-        stream = trio.SSLStream(raw, context, server_hostname=host, https_compatible=True)
         try:
+            stream = trio.SSLStream(raw, context, server_hostname=host, https_compatible=True)
             await stream.do_handshake()
-        except (trio.BrokenResourceError, ssl.CertificateError) as exc:
+        except (trio.BrokenResourceError, ssl.CertificateError, ValueError) as exc:
             raw.socket.close()
             raise httpx.ConnectError(str(exc.__cause__ or exc)) from exc
         except BaseException:
@@ -239,7 +240,7 @@ class _Connection:
             httpx.WriteError: the connection broke.
         """
         try:
-            if not self._secure and not self.touched:
+            if not self.secure and not self.touched:
                 data = data[await self._socket.send(data) :]
             self.touched = True
             if data:
@@ -276,13 +277,14 @@ class _Call:
         self.request = request
         self.limits: dict[str, float | None] = request.extensions.get("timeout", {})
         self.origin = _origin(request.url)
-        self._content = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else None
+        self._content: bytes | None = None
         self._upload_error: httpx.WriteError | None = None
-        self._reading = trio.CancelScope()
-        try:
-            self._head = encode_head(request.method, request.url.raw_path, request.headers.raw)
-        except WrongRequestError as exc:
-            raise httpx.LocalProtocolError(str(exc)) from exc
+        headers = request.headers.raw
+        with _legally():
+            self._head = encode_head(request.method, request.url.raw_path, headers)
+            self._body = RequestBody(headers)
+            if isinstance(request.stream, httpx.ByteStream):
+                self._content = self._body.piece(b"".join(request.stream)) + self._body.end()
 
     async def on(self, connection: _Connection) -> ResponseReader:
         """Send the request and return the reader that knows the response's head.
@@ -300,8 +302,11 @@ class _Call:
                 await self._send_beside_reading(connection, reader)
         except httpx.TransportError as exc:
             if connection.used and reader.silent and self._again(connection, exc):
+                self._upload_error = None
                 raise _Stale from exc
             raise (self._upload_error or exc) from exc.__cause__
+        if self._upload_error is not None:
+            reader.is_last = True  # what was not sent of this request would be missing from the next
         return reader
 
     def _again(self, connection: _Connection, error: httpx.TransportError) -> bool:
@@ -311,13 +316,14 @@ class _Call:
         harmless = self.request.method in IDEMPOTENT and self._content is not None
         return harmless or not connection.touched
 
-    async def _send(self, connection: _Connection, data: bytes) -> None:
-        """Send; a connection that breaks may still have an answer on it, so that is for the reader to say."""
+    async def _send(self, connection: _Connection, data: bytes) -> bool:
+        """Send, and return whether more can be sent: a broken connection may still have an answer on it to be read."""
         try:
             with _within(self.limits.get("write"), httpx.WriteTimeout("the server takes nothing")):
                 await connection.send(data)
         except httpx.WriteError as exc:
             self._upload_error = exc
+        return self._upload_error is None
 
     async def _read_head(self, connection: _Connection, reader: ResponseReader) -> None:
         while reader.head is None:
@@ -339,22 +345,23 @@ class _Call:
             await read_on(connection, reader, None)
         if reader.head.status >= 400:
             reader.is_last = True  # the rest of the body would be taken for the next request
+            while connection.secure and not reader.complete and reader.unread < RECEIVE_BYTES:
+                await read_on(connection, reader, self.limits.get("read"))  # cut off in sending, TLS reads no more
             sending.cancel()
 
     async def _upload(self, connection: _Connection) -> None:
-        await self._send(connection, self._head)
+        if not await self._send(connection, self._head):
+            return  # before the stream is asked: it may be needed for another connection
         if self._content is not None:
             await self._send(connection, self._content)
             return
         assert isinstance(self.request.stream, httpx.AsyncByteStream)
-        chunked = b"chunked" in self.request.headers.get("transfer-encoding", "").lower().encode()
-        async for piece in self.request.stream:
-            if self._upload_error is not None:
-                return
-            if piece:
-                await self._send(connection, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        if chunked:
-            await self._send(connection, b"0\r\n\r\n")
+        with _legally():
+            async for data in self.request.stream:
+                if (piece := self._body.piece(data)) and not await self._send(connection, piece):
+                    return
+            if end := self._body.end():
+                await self._send(connection, end)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -395,13 +402,13 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Close; before the end, that ends the connection too."""
-        if self._held:
-            self._let_go()
+        self._let_go()
         await trio.lowlevel.checkpoint()
 
     def _let_go(self) -> None:
-        self._held = False
-        self._pool.done(self._connection, reusable=self._reader.complete and self._reader.reusable)
+        if self._held:
+            self._held = False
+            self._pool.done(self._connection, reusable=self._reader.reusable)
 
 
 async def read_on(connection: _Connection, reader: ResponseReader, timeout_s: float | None) -> None:
@@ -433,10 +440,18 @@ def _within(seconds: float | None, late: httpx.TimeoutException) -> Iterator[Non
         raise late
 
 
+@contextmanager
+def _legally() -> Iterator[None]:
+    try:
+        yield
+    except WrongRequestError as exc:
+        raise httpx.LocalProtocolError(str(exc)) from exc
+
+
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in ("http", "https") or not url.host:
         raise httpx.UnsupportedProtocol(f"not a URL of http or https: {url.scheme}://")
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
 
 
 def _foremost(group: BaseExceptionGroup[BaseException]) -> BaseException:

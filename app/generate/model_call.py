@@ -71,7 +71,12 @@ class Generate:
         stage = trace.stage(name, self._attributes(request), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT)
         try:
             with stage, stage_deadline(names.LLM, self._rules.whole_s):
-                end = await self._ask(request, draft, trace, stage)
+                try:
+                    end = await self._ask(request, draft, trace, stage)
+                except ModelFault as fault:
+                    self._name_request(fault.request_id, trace, stage)
+                    raise
+                self._name_request(end.request_id, trace, stage)
                 self._finish(end, draft, stage)
                 if end.fallback:
                     draft.fallback = "model"
@@ -89,7 +94,7 @@ class Generate:
                 draft.add(text)
             if draft.parts:
                 silence.deadline = trio.current_time() + self._rules.idle_s
-            # A cancellation is met at the next read. Raised here, it would leave httpx's generators suspended.
+            # Cancelled here, httpx's generators would be left suspended. The next read, at once, ends them.
             await trio.lowlevel.cancel_shielded_checkpoint()
 
         with trio.move_on_after(self._rules.first_token_s) as silence:
@@ -117,7 +122,6 @@ class Generate:
             names.GEN_AI_RESPONSE_MODEL: draft.model,
             names.GEN_AI_RESPONSE_FINISH_REASONS: [end.finish_reason],
             names.GEN_AI_RESPONSE_ID: end.response_id,
-            names.UPSTREAM_REQUEST_ID: end.request_id,
             names.GEN_AI_INPUT_TOKENS: usage.prompt_tokens if usage else None,
             names.GEN_AI_OUTPUT_TOKENS: usage.completion_tokens if usage else None,
             names.GEN_AI_CACHED_TOKENS: usage.cached_tokens if usage else None,
@@ -126,6 +130,12 @@ class Generate:
         if not draft.text.strip():
             raise ModelFault("model_error", "the model answered nothing", error_type="empty_answer")
         draft.finish = "length" if end.finish_reason == "length" else "stop"
+
+    def _name_request(self, request_id: str | None, trace: TurnTrace, stage: StageTrace) -> None:
+        """Keep what the host calls the request, on the span and in the turn's log line: its support asks for it."""
+        if request_id is not None:
+            stage.set({names.UPSTREAM_REQUEST_ID: request_id})
+            trace.details["model_request_id"] = request_id
 
     def _record(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
         labels = self._labels()
