@@ -1,13 +1,14 @@
-"""An httpx transport on Trio streams: HTTP/1.1, pooled, without a system call per request but the sending and reading.
+"""An httpx transport on Trio streams: HTTP/1.1, pooled, at the same cost however many connections are open.
 
 Why not httpx's own: httpcore's pool polls every idle socket at every request, so that a call costs 0.77 ms of CPU, and
 more with each open connection. This one costs about a third of that (bench/RESULTS.md).
 
 A request holds one of `max_connections` places from its first step until its response has been read or closed. Idle
-connections are a stack per origin, the warmest on top. Which of them the server has closed meanwhile is asked of the
-kernel only after `ASK_AFTER_S` of idleness: a busy pool never waits that long. If the server closes in that moment, the
-request is sent once more on a new connection, provided that nothing of it was sent, or that sending it twice does no
-harm (RFC 9110, 9.2.2).
+connections are a stack per origin, the warmest on top, and the kernel is asked about that one alone whether the server
+has closed it or said something unasked: one `poll`, a microsecond. (Not asking for the first 50 ms was tried: a second
+answer to one request was then taken for the next one's.) If the server closes in just that moment, the request is sent
+once more on a new connection, provided that nothing of it was sent, or that sending it twice does no harm (RFC 9110,
+9.2.2).
 
 Whatever ends a request early, a cancellation too, closes its connection: only a response that was read to its end gives
 it back.
@@ -29,8 +30,6 @@ from app.clients.http1 import RequestBody, ResponseReader, WrongRequestError, Wr
 RECEIVE_BYTES = 1 << 16
 SEND_AT_ONCE_BYTES = 1 << 16
 """A larger body is sent while the answer is awaited, since a server may refuse it before it has read it all."""
-ASK_AFTER_S = 0.05
-"""Asking costs a microsecond and a system call; not asking, a request that may not be sent twice."""
 KEEP_ALIVE_S = 15.0
 """Less than most servers and proxies keep an idle connection (nginx 75, AWS's load balancers 60, PostgREST 30); one
 that was closed sooner (uvicorn 5) is noticed by asking."""
@@ -159,7 +158,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         while idle:
             connection = idle.pop()
             idle_s = time.monotonic() - connection.idle_since
-            if idle_s < self._keep_alive_s and (idle_s < ASK_AFTER_S or connection.is_quiet()):
+            if idle_s < self._keep_alive_s and connection.is_quiet():
                 return connection
             self._discard(connection)
         return None

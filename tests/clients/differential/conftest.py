@@ -8,9 +8,5 @@ from tests.clients.differential import peers
 
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have our transport connect to the servers in memory, and look at every connection before it is used again.
-
-    httpx's always looks; ours only after `ASK_AFTER_S`, which is longer than these requests are apart.
-    """
+    """Have our transport connect to the servers in memory."""
     monkeypatch.setattr(our_transport, "_Connection", peers.IN_MEMORY)
-    monkeypatch.setattr(our_transport, "ASK_AFTER_S", 0.0)

@@ -44,9 +44,7 @@ async def test_real_sockets_show_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     """A hundred cases over TCP through httpx's client, with either transport: just what was seen in memory."""
     with monkeypatch.context() as patch:
         patch.setattr(our_transport, "_Connection", peers.IN_MEMORY)
-        patch.setattr(our_transport, "ASK_AFTER_S", 0.0)
         cases = await fitting(100)
-    monkeypatch.setattr(our_transport, "ASK_AFTER_S", 0.0)
     context = ssl.create_default_context()
     for case, played in cases:
         ours = await real.ask_all(TrioTransport(), case, played)
