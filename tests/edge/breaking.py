@@ -16,6 +16,7 @@ import trio
 from quart import Response
 
 from app import bootstrap
+from app.clients.breaker import Breaker
 from app.clients.ports import Database
 from app.edge.application import THREAD_FROM_BYTES, json_response
 from app.errors import DatabaseFault
@@ -49,7 +50,9 @@ class BreakingDatabase(MemoryDatabase):
 
 
 @asynccontextmanager
-async def open_breaking(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[Database]:
+async def open_breaking(
+    settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
+) -> AsyncIterator[Database]:
     yield BreakingDatabase()
 
 
