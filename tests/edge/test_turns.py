@@ -176,6 +176,7 @@ async def test_what_a_turn_came_to_is_told_to_telemetry(autojump_clock: MockCloc
     (facts,) = house.seen.facts
     assert (facts.outcome, facts.error_type) == ("degraded", None)
     assert facts.details == {
+        "model_request_id": "q1",
         "model": "paced-1",
         "finish": "stop",
         "saved": "database",
