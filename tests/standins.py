@@ -171,7 +171,7 @@ class PacedModel:
         try:
             for before, piece in self.pieces:
                 await before()
-                await on_text(piece)
+                on_text(piece)
             await self.before_end()
         finally:
             self.talking -= 1

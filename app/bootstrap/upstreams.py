@@ -32,6 +32,9 @@ OPENAI_URL = "https://api.openai.com/v1"
 SCRIPTED_URL = "http://scripted-model.embedded/v1"
 NEARLY = 0.9
 """Of a deadline: a call that it cuts off in vain has lasted so long even when it began a little late."""
+MODEL_FAILURES = 10
+"""In a row. One turn alone, about whose prompt the host stumbles, makes eight: a reply and a study, each with two
+retries and a fallback."""
 MAX_TOKENS, PROMPT_MAX_CHARS = 800, 48_000
 """For any model but the local one, whose context holds less."""
 
@@ -58,7 +61,7 @@ class ChosenModel:
 class Breakers:
     """One for each host that a turn needs."""
 
-    model: Breaker = field(default_factory=partial(Breaker, "model"))
+    model: Breaker = field(default_factory=partial(Breaker, "model", failures=MODEL_FAILURES))
     database: Breaker = field(default_factory=partial(Breaker, "database", open_s=5.0))
 
     def degraded(self) -> tuple[str, ...]:
@@ -77,17 +80,17 @@ async def open_database(
     """
     if settings.supabase_url and settings.supabase_key:
         transport = _transport(settings, settings.supabase_url, settings.supabase_max_connections)
-        async with _client(transport, providers) as client:
+        async with _traced(transport, providers) as traced:
             key = settings.supabase_key.get_secret_value()
             silent_s = min(supabase.SILENT_S, NEARLY * settings.db_fetch_timeout, NEARLY * settings.db_save_timeout)
-            yield SupabaseDatabase(client, settings.supabase_url, key, breaker, silent_s=silent_s)
+            yield SupabaseDatabase(traced, settings.supabase_url, key, breaker, silent_s=silent_s)
         return
     try:
         async with (
             open_embedded_supabase(settings.data_dir / "supabase.sqlite3") as embedded,
-            _client(InProcessTransport(embedded, services), providers) as client,
+            _traced(InProcessTransport(embedded, services), providers) as traced,
         ):
-            yield SupabaseDatabase(client, EMBEDDED_SUPABASE_URL, "embedded", breaker)
+            yield SupabaseDatabase(traced, EMBEDDED_SUPABASE_URL, "embedded", breaker)
     except EmbeddedDatabaseError as exc:
         raise StartError(f"DATA_DIR: {exc}") from None
 
@@ -101,12 +104,10 @@ def _transport(settings: Settings, url: str, max_connections: int | None) -> htt
     return httpx.AsyncHTTPTransport(limits=limits, proxy=proxy, trust_env=False)
 
 
-def _client(
+def _traced(
     transport: httpx.AsyncBaseTransport, providers: Providers, *, send_traceparent: bool = True
-) -> httpx.AsyncClient:
-    """Return a client without timeouts of its own: the stages' deadlines end slow calls."""
-    traced = traced_transport(transport, tracer_provider=providers.tracer_provider, send_traceparent=send_traceparent)
-    return httpx.AsyncClient(transport=traced, timeout=None)  # noqa: S113 - see above
+) -> httpx.AsyncBaseTransport:
+    return traced_transport(transport, tracer_provider=providers.tracer_provider, send_traceparent=send_traceparent)
 
 
 @asynccontextmanager
@@ -115,7 +116,7 @@ async def open_model(
 ) -> AsyncIterator[ChosenModel]:
     """Yield the model: the configured one, else the embedded one, whose tasks live in `services`."""
     missing = local_model.local_model_missing() if settings.embedded_model == "local" else None
-    make: Callable[[httpx.AsyncClient], ChosenModel]
+    make: Callable[[httpx.AsyncBaseTransport], ChosenModel]
     if settings.embedded_model is None:
         # The limiter bounds the calls; a pool of its own would make some of them wait where nobody sees it.
         transport = _transport(settings, settings.openai_base_url or OPENAI_URL, None)
@@ -128,8 +129,8 @@ async def open_model(
     else:
         transport = InProcessTransport(ScriptedModel(), services)
         make = partial(_scripted_model, missing)
-    async with _client(transport, providers, send_traceparent=False) as client:
-        chosen = make(client)
+    async with _traced(transport, providers, send_traceparent=False) as traced:
+        chosen = make(traced)
         resilient_model = ResilientModel(
             chosen.chat,
             breaker or Breaker("model"),
@@ -139,23 +140,23 @@ async def open_model(
         yield replace(chosen, chat=resilient_model)
 
 
-def _outside_model(settings: Settings, client: httpx.AsyncClient) -> ChosenModel:
+def _outside_model(settings: Settings, transport: httpx.AsyncBaseTransport) -> ChosenModel:
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
     base_url = settings.openai_base_url or OPENAI_URL
     provider = "openai" if base_url == OPENAI_URL else ""
-    return ChosenModel(chat=OpenAIModel(client, base_url, key, settings.openai_model, provider))
+    return ChosenModel(chat=OpenAIModel(transport, base_url, key, settings.openai_model, provider))
 
 
-def _scripted_model(missing: str | None, client: httpx.AsyncClient) -> ChosenModel:
+def _scripted_model(missing: str | None, transport: httpx.AsyncBaseTransport) -> ChosenModel:
     if missing:
         log.warning("local_model.missing", extra={"reason": missing, "instead": SCRIPTED_NAME})
     remark = f"NOT A REAL MODEL: {missing}" if missing else "not a real model: a deterministic script for first looks"
-    return ChosenModel(chat=OpenAIModel(client, SCRIPTED_URL, "", SCRIPTED_NAME), remark=remark)
+    return ChosenModel(chat=OpenAIModel(transport, SCRIPTED_URL, "", SCRIPTED_NAME), remark=remark)
 
 
-def _local_model(local: local_model.LocalModel, client: httpx.AsyncClient) -> ChosenModel:
+def _local_model(local: local_model.LocalModel, transport: httpx.AsyncBaseTransport) -> ChosenModel:
     return ChosenModel(
-        chat=OpenAIModel(client, local_model.LOCAL_MODEL_URL, "", local_model.MODEL_NAME),
+        chat=OpenAIModel(transport, local_model.LOCAL_MODEL_URL, "", local_model.MODEL_NAME),
         max_tokens=local_model.MAX_TOKENS,
         prompt_max_chars=local_model.PROMPT_MAX_CHARS,
         slots=local_model.SLOTS,

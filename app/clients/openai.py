@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import trio
 
+from app.clients import USER_AGENT
 from app.clients.ports import ModelEnd, ModelRequest, OnText
 from app.clients.sse_decode import SseDecoder, SseError
 from app.errors import CallerFault, Fault, ModelFault
@@ -72,21 +73,22 @@ class OpenAIModel:
     """`ChatModel` over httpx.
 
     Args:
-        client: has no base URL, headers or timeouts of its own; the stages' deadlines end slow calls.
+        transport: carries the requests; the stages' deadlines end slow calls.
         base_url: of the API, with its version: `https://api.openai.com/v1`.
         key: the API key; empty when the server wants none.
         name: the model to ask for.
         provider: who runs it, in the words of the GenAI conventions; the host's name, when not given.
     """
 
-    def __init__(self, client: httpx.AsyncClient, base_url: str, key: str, name: str, provider: str = "") -> None:
-        url = httpx.URL(base_url)
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, base_url: str, key: str, name: str, provider: str = ""
+    ) -> None:
+        self._url = url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
         self.name = name
         self.host = (url.host, url.port or (443 if url.scheme == "https" else 80))
         self.provider = provider or url.host
-        self._client = client
-        self._url = base_url.rstrip("/") + "/chat/completions"
-        self._headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        self._transport = transport
+        self._headers = {"content-type": "application/json", "accept": "text/event-stream", "user-agent": USER_AGENT}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
 
@@ -94,13 +96,15 @@ class OpenAIModel:
         """Ask once, pass each piece of text on, and return how the answer ended."""
         request_id: str | None = None
         try:
-            async with self._client.stream(
-                "POST", self._url, headers=self._headers, content=_body(request)
-            ) as response:
+            question = httpx.Request("POST", self._url, headers=self._headers, content=_body(request))
+            response = await self._transport.handle_async_request(question)
+            try:
                 request_id = _request_id(response.headers)
                 if response.status_code != 200:
                     raise _refusal(response, await _error_body(response))
                 return await _follow(response, on_text)
+            finally:
+                await response.aclose()
         except httpx.HTTPError as exc:
             fault = _broken(type(exc).__name__)
             fault.request_id = request_id
@@ -158,7 +162,7 @@ async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
         try:
             async for piece in response.aiter_bytes():
                 for text in answer.texts(decoder, piece):
-                    await on_text(text)
+                    on_text(text)
                 if answer.done or answer.fault:
                     rest_s = REST_OF_BODY_S if answer.done else 0.0
                     reading.deadline = min(reading.deadline, trio.current_time() + rest_s)

@@ -1,7 +1,7 @@
 """What the stages ask of the database and of the model. The clients beside this file speak the wire."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -93,7 +93,7 @@ class ModelEnd:
     fallback: bool = False
 
 
-OnText = Callable[[str], Awaitable[None]]
+OnText = Callable[[str], None]
 """Called with each piece of the answer as it comes; a piece may be empty, which is a sign of life."""
 
 

@@ -61,10 +61,10 @@ class ResilientModel:
         """
         spoken = False
 
-        async def heard(text: str) -> None:
+        def heard(text: str) -> None:
             nonlocal spoken
             spoken = spoken or bool(text)
-            await on_text(text)
+            on_text(text)
 
         try:
             return await self._with_retries(request, heard, lambda: spoken)
@@ -104,10 +104,10 @@ class ResilientModel:
             ) from None
 
     async def _judged(self, request: ModelRequest, on_text: OnText, verdict: Verdict) -> ModelEnd:
-        async def heard(text: str) -> None:
+        def heard(text: str) -> None:
             if text:
                 verdict.good()
-            await on_text(text)
+            on_text(text)
 
         asked = trio.current_time()
         try:

@@ -88,14 +88,12 @@ class Generate:
             self._record(draft, trace, stage)
 
     async def _ask(self, request: ModelRequest, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
-        async def on_text(text: str) -> None:
+        def on_text(text: str) -> None:
             if text:
                 self._first_token(draft, trace, stage)
                 draft.add(text)
             if draft.parts:
                 silence.deadline = trio.current_time() + self._rules.idle_s
-            # Cancelled here, httpx's generators would be left suspended. The next read, at once, ends them.
-            await trio.lowlevel.cancel_shielded_checkpoint()
 
         with trio.move_on_after(self._rules.first_token_s) as silence:
             return await self._model.answer(request, on_text)

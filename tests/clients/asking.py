@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 import trio
 from hypercorn.config import Config
@@ -67,21 +66,21 @@ FINISH = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
 DONE = b"data: [DONE]\n\n"
 
 
-def in_process(app: AsgiApp, nursery: trio.Nursery) -> httpx.AsyncClient:
-    """Return a client whose one host is `app`."""
-    return httpx.AsyncClient(transport=InProcessTransport(app, nursery), timeout=None)
+def in_process(app: AsgiApp, nursery: trio.Nursery) -> InProcessTransport:
+    """Return a transport whose one host is `app`."""
+    return InProcessTransport(app, nursery)
 
 
 async def answer(app: AsgiApp, request: ModelRequest, said: list[str] | None = None, **model: Any) -> ModelEnd:
     """Ask `app` in process and return how it ended; what it said goes to `said`."""
 
-    async def on_text(text: str) -> None:
+    def on_text(text: str) -> None:
         if said is not None:
             said.append(text)
 
-    async with stage_nursery() as nursery, in_process(app, nursery) as client:
+    async with stage_nursery() as nursery, in_process(app, nursery) as transport:
         options = {"base_url": URL, "key": "", "name": "some-model", **model}
-        return await OpenAIModel(client, **options).answer(request, on_text)
+        return await OpenAIModel(transport, **options).answer(request, on_text)
     raise AssertionError("unreachable")
 
 

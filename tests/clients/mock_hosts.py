@@ -148,15 +148,13 @@ async def ask(
     """Ask over our own transport, with the retries of production but `quick`, unless the options say otherwise."""
     result, started = Asked(), time.monotonic()
 
-    async def on_text(text: str) -> None:
+    def on_text(text: str) -> None:
         if text:
             result.said.append(text)
             result.times.append(time.monotonic() - started)
-        await trio.lowlevel.checkpoint()
 
-    transport = TrioTransport()
-    async with httpx.AsyncClient(transport=transport, timeout=None) as client:
-        plain = OpenAIModel(client, host.url, "sk-test", model)
+    async with TrioTransport() as transport:
+        plain = OpenAIModel(transport, host.url, "sk-test", model)
         resilient = ResilientModel(plain, breaker or Breaker("model", failures=99), **{"wait_s": quick, **options})
         with trio.fail_after(ASK_S):
             try:

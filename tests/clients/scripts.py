@@ -83,7 +83,7 @@ class Script(httpx.AsyncBaseTransport):
 
     def model(self, breaker: Breaker | None = None, **options: Any) -> ResilientModel:
         """Return a resilient model at this host, which gives no jitter unless the options say otherwise."""
-        plain = OpenAIModel(httpx.AsyncClient(transport=self), URL, "", "some-model")
+        plain = OpenAIModel(self, URL, "", "some-model")
         return ResilientModel(plain, breaker or Breaker("model"), **options)
 
 
@@ -97,9 +97,8 @@ class Told:
     async def ask(self, model: ResilientModel) -> "Told":
         """Ask `model`."""
 
-        async def on_text(text: str) -> None:
+        def on_text(text: str) -> None:
             self.said.append(text)
-            await trio.lowlevel.checkpoint()
 
         self.end = await model.answer(asked("Why?"), on_text)
         return self

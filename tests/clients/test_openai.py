@@ -40,13 +40,13 @@ async def test_pieces_are_passed_on_as_they_come(autojump_clock: MockClock) -> N
     """The first token is there when the host sends it, not when the answer is whole."""
     times = []
 
-    async def on_text(text: str) -> None:
+    def on_text(text: str) -> None:
         if text:
             times.append(trio.current_time())
 
     app = ScriptedModel(first_token_s=2, per_token_s=1)
-    async with trio.open_nursery() as nursery, in_process(app, nursery) as client:
-        await OpenAIModel(client, URL, "", "m").answer(asked("Why?", max_tokens=3), on_text)
+    async with trio.open_nursery() as nursery, in_process(app, nursery) as transport:
+        await OpenAIModel(transport, URL, "", "m").answer(asked("Why?", max_tokens=3), on_text)
     assert times == pytest.approx([2, 3, 4])
 
 
@@ -85,7 +85,7 @@ async def test_the_request_is_the_one_of_the_api(
 )
 def test_telemetry_is_told_where_the_model_is(base_url: str, host: tuple[str, int], provider: str, named: str) -> None:
     """Address and port come from the base URL, and so does the provider when nobody names one."""
-    model = OpenAIModel(httpx.AsyncClient(), base_url, "", "m", named)
+    model = OpenAIModel(httpx.AsyncHTTPTransport(), base_url, "", "m", named)
     assert (model.host, model.provider, model.name) == (host, provider, "m")
 
 
@@ -155,13 +155,13 @@ async def test_what_follows_done_is_not_part_of_the_answer(autojump_clock: MockC
 async def test_cancelling_the_call_ends_it_at_the_host(marker: str, autojump_clock: MockClock) -> None:
     """Before the headers, before the first token or after the second: the host is left at once."""
     async with trio.open_nursery() as host:
-        async with in_process(ScriptedModel(), host) as client:
+        async with in_process(ScriptedModel(), host) as transport:
 
-            async def on_text(_text: str) -> None:
-                await trio.lowlevel.checkpoint()
+            def on_text(_text: str) -> None:
+                pass
 
             with trio.move_on_after(5) as call:
-                await OpenAIModel(client, URL, "", "m").answer(asked(f"[[fault: {marker}]]"), on_text)
+                await OpenAIModel(transport, URL, "", "m").answer(asked(f"[[fault: {marker}]]"), on_text)
         assert call.cancelled_caught
         await wait_all_tasks_blocked()
         assert not host.child_tasks
@@ -171,13 +171,12 @@ async def test_cancelling_the_call_ends_it_at_the_host(marker: str, autojump_clo
 async def over_socket(base_url: str, question: str, said: list[str] | None = None, times: int = 1) -> ModelEnd:
     """Ask over TCP, `times` times with one client, and return how the last answer ended."""
 
-    async def on_text(text: str) -> None:
+    def on_text(text: str) -> None:
         if said is not None:
             said.append(text)
-        await trio.lowlevel.checkpoint()
 
-    async with httpx.AsyncClient(trust_env=False) as client:
-        model = OpenAIModel(client, base_url, "", "some-model")
+    async with httpx.AsyncHTTPTransport() as transport:
+        model = OpenAIModel(transport, base_url, "", "some-model")
         for _ in range(times):
             end = await model.answer(asked(question), on_text)
     return end
@@ -270,14 +269,13 @@ async def test_a_server_killed_in_the_middle_of_its_answer_is_a_fault() -> None:
 
     async with server_process() as (process, url):
 
-        async def on_text(text: str) -> None:
+        def on_text(text: str) -> None:
             said.append(text)
             if len([piece for piece in said if piece]) == 3:
                 process.kill()
-            await trio.lowlevel.checkpoint()
 
-        async with httpx.AsyncClient(trust_env=False) as client:
-            model = OpenAIModel(client, url, "", "some-model")
+        async with httpx.AsyncHTTPTransport() as transport:
+            model = OpenAIModel(transport, url, "", "some-model")
             with trio.fail_after(10), pytest.raises(ModelFault) as caught:
                 await model.answer(asked("[[fault: stall after=3]]"), on_text)
     assert (caught.value.code, caught.value.retryable) == ("model_error", True)

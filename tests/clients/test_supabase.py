@@ -46,9 +46,10 @@ class Place:
 async def place(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Place]:
     async with (
         open_embedded_supabase(tmp_path / "supabase.sqlite3") as app,
-        httpx.AsyncClient(transport=InProcessTransport(app, nursery), base_url=URL, timeout=None) as http,
+        InProcessTransport(app, nursery) as transport,
+        httpx.AsyncClient(transport=transport, base_url=URL, timeout=None) as http,
     ):
-        place = Place(SupabaseDatabase(http, URL, "embedded"), http)
+        place = Place(SupabaseDatabase(transport, URL, "embedded"), http)
         for user in ("ann", "bob"):
             await place.database.ensure_user(user)
         yield place
@@ -275,8 +276,8 @@ async def test_a_conversation_of_nobody_is_a_fault(place: Place) -> None:
 async def test_a_database_that_has_stopped_is_a_fault(tmp_path: Path) -> None:
     """After its end every method says so, in the same way."""
     async with trio.open_nursery() as services, open_embedded_supabase(tmp_path / "one.sqlite3") as app:
-        http = httpx.AsyncClient(transport=InProcessTransport(app, services))
-        database = SupabaseDatabase(http, URL, "embedded", Breaker("database", failures=1000))
+        transport = InProcessTransport(app, services)
+        database = SupabaseDatabase(transport, URL, "embedded", Breaker("database", failures=1000))
     calls = [
         database.user_exists("ann"), database.ensure_user("ann"), database.conversation("ann", uuid.uuid4(), 1),
         database.conversation_for_page("ann", "p", 1), database.project("ann", "1"),

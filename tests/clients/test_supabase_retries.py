@@ -74,8 +74,7 @@ async def test_each_row_of_the_error_table(
 
 
 def database(script: Script, breaker: Breaker | None = None, **options: Any) -> SupabaseDatabase:
-    client = httpx.AsyncClient(transport=script)
-    return SupabaseDatabase(client, URL, "sb_secret_x", breaker or Breaker("database", failures=99), **options)
+    return SupabaseDatabase(script, URL, "sb_secret_x", breaker or Breaker("database", failures=99), **options)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -219,8 +218,8 @@ async def test_a_bounded_number_of_connections_is_open() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"[]"})
 
-    async with served(app) as url, httpx.AsyncClient(transport=TrioTransport(max_connections=4)) as client:
-        supabase = SupabaseDatabase(client, url.removesuffix("/v1"), "sb_secret_x")
+    async with served(app) as url, TrioTransport(max_connections=4) as transport:
+        supabase = SupabaseDatabase(transport, url.removesuffix("/v1"), "sb_secret_x")
         async with trio.open_nursery() as requests:
             for _ in range(40):
                 requests.start_soon(supabase.user_exists, "ann")

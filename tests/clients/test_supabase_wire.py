@@ -14,8 +14,9 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
+from app.clients import USER_AGENT
 from app.clients.ports import LogRow
-from app.clients.supabase import USER_AGENT, SupabaseDatabase
+from app.clients.supabase import SupabaseDatabase
 from app.errors import DatabaseFault
 
 URL = "https://project.supabase.test"
@@ -52,7 +53,7 @@ class Recorder(httpx.AsyncBaseTransport):
         return answer
 
     def database(self, key: str = SECRET, url: str = URL) -> SupabaseDatabase:
-        return SupabaseDatabase(httpx.AsyncClient(transport=self), url, key)
+        return SupabaseDatabase(self, url, key)
 
 
 def rows(*items: object, status: int = 200) -> httpx.Response:
@@ -357,8 +358,8 @@ async def test_a_port_that_nobody_listens_at_is_a_fault() -> None:
     """Over a real socket, through httpx's own transport."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        async with httpx.AsyncClient(trust_env=False) as client:
-            database = SupabaseDatabase(client, f"http://127.0.0.1:{bound.getsockname()[1]}", SECRET)
+        async with httpx.AsyncHTTPTransport() as transport:
+            database = SupabaseDatabase(transport, f"http://127.0.0.1:{bound.getsockname()[1]}", SECRET)
             with pytest.raises(DatabaseFault) as caught:
                 await database.user_exists("ann")
     assert caught.value.error_type == "ConnectError"

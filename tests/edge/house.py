@@ -51,8 +51,8 @@ class WatchedModel:
         self.pieces[question] = 0
         self.begun[question].set()
 
-        async def counted(text: str) -> None:
-            await on_text(text)
+        def counted(text: str) -> None:
+            on_text(text)
             self.pieces[question] += bool(text)
 
         try:

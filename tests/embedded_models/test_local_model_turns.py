@@ -57,8 +57,8 @@ async def house_of_one_slot() -> AsyncIterator[tuple[House, TrioTransport]]:
         await services.start(local.run)
         with trio.fail_after(LIMIT_S):
             await local.wait_ready()
-        async with httpx.AsyncClient(transport=Endless(local.transport(transport)), timeout=None) as client:
-            model = ResilientModel(OpenAIModel(client, LOCAL_MODEL_URL, "", MODEL_NAME), Breaker("model"))
+        async with Endless(local.transport(transport)) as endless:
+            model = ResilientModel(OpenAIModel(endless, LOCAL_MODEL_URL, "", MODEL_NAME), Breaker("model"))
             async with open_house(model=model) as house:
                 yield house, transport
         services.cancel_scope.cancel()

@@ -62,13 +62,18 @@ def test_the_model_answers_when_asked_to(agent: ServerProcess) -> None:
 
 
 def test_a_failing_model_is_stood_in_for(agent: ServerProcess) -> None:
-    """When the model fails, rules answer with 200; `error` and `warning` say so, and a counter and a log line."""
+    """When the model fails, rules answer with 200; `error` and `warning` say so, and a counter and a log line.
+
+    The reply and the study fail beside each other, each three times: that is one turn's bad luck, and leaves the
+    breaker closed.
+    """
     body = answer(agent, "Help me. [[fault: http 500 server_error]]", mock_mode=False, page_id="failing")
     assert (body["fallback_used"], body["error"]) == ("heuristic", "model_error")
     assert "could not answer" in body["warning"]
     assert body["response"]
     agent.wait_for_log("agent.fell_back", turn_id=body["turn_id"])
     assert agent.gauge("chat_fallbacks_total") >= 1
+    assert agent.gauge('breaker_state{target="model"}') == 0
 
 
 def test_the_turn_is_stored_with_the_agents_fields(agent: ServerProcess, tmp_path: Path) -> None:
