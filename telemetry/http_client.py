@@ -6,8 +6,8 @@ real request. So nothing has to be cleaned up afterwards, and an attribute that 
 to leak. What it writes into the stand-in's headers (`traceparent` and its kind) is passed on where that is wanted, and
 only there.
 
-A call in a trace that is not sampled, or in none, runs inside the instrumentor's suppression context: it costs 4 us
-instead of about 90.
+A call in a trace that is not sampled, or in none, goes around the instrumentor, whose spans cost about 90 us even when
+nobody records them.
 
 The instrumentor still writes the old HTTP conventions unless an environment variable, read once per process by whoever
 comes first, opts in to the stable ones. Its switch is set on our instance instead, so a span does not depend on the
@@ -24,7 +24,6 @@ import trio
 from opentelemetry.context import Context
 from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
-from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider, get_current_span
@@ -63,8 +62,7 @@ class _TracedTransport(httpx.AsyncBaseTransport):
                 request.headers.pop(name, None)
         if get_current_span().get_span_context().trace_flags.sampled:
             return await self._instrumentor.handle_async_request(_stand_in(request))
-        with suppress_http_instrumentation():
-            return await self._inner.handle_async_request(request)
+        return await self._inner.handle_async_request(request)
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -209,5 +209,8 @@ def _user_key(settings: Settings) -> bytes:
     return secrets.token_bytes(32)
 
 
+_FACTS = tuple(field.name for field in fields(TurnFacts))
+
+
 def _log_turn(facts: TurnFacts) -> None:
-    log.info("turn.finished", extra=asdict(facts))
+    log.info("turn.finished", extra={name: getattr(facts, name) for name in _FACTS})

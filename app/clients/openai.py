@@ -8,7 +8,7 @@ error, which may quote the prompt, goes nowhere.
 import email.utils
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -125,19 +125,21 @@ class _Answer:
     done: bool = False
     fault: Fault | None = None
 
-    def texts(self, decoder: SseDecoder, piece: bytes) -> Iterator[str]:
-        """Learn from a piece of the body and give its texts. What is wrong with it is kept as `fault`.
+    def texts(self, decoder: SseDecoder, piece: bytes) -> list[str]:
+        """Learn from a piece of the body and return its texts, one for each event. What is wrong is kept as `fault`.
 
         Raising it inside the loop over the body would leave httpx's generators suspended, to be finalised elsewhere.
         """
+        texts: list[str] = []
         try:
             for data in () if self.done or self.fault else _events(decoder, piece):
                 if data == "[DONE]":
                     self.done = True
-                    return
-                yield _text(self, data)
+                    break
+                texts.append(_text(self, data))
         except Fault as fault:
             self.fault = fault
+        return texts
 
     def take(self, chunk: Mapping[str, Any]) -> str:
         """Learn from a chunk and return its text."""
@@ -161,8 +163,8 @@ async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:
     with trio.CancelScope() as reading:
         try:
             async for piece in response.aiter_bytes():
-                for text in answer.texts(decoder, piece):
-                    on_text(text)
+                if texts := answer.texts(decoder, piece):
+                    on_text("".join(texts))
                 if answer.done or answer.fault:
                     rest_s = REST_OF_BODY_S if answer.done else 0.0
                     reading.deadline = min(reading.deadline, trio.current_time() + rest_s)

@@ -94,7 +94,7 @@ class ModelEnd:
 
 
 OnText = Callable[[str], None]
-"""Called with each piece of the answer as it comes; a piece may be empty, which is a sign of life."""
+"""Called with the answer as it comes, as much of it at a time as came; an empty piece is a sign of life."""
 
 
 class ChatModel(Protocol):

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope, Scope
@@ -39,6 +40,7 @@ from telemetry.sampling import untrusted
 
 log = logging.getLogger(__name__)
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -64,7 +66,7 @@ class Observe:
     app: ASGIFramework
     tracer: Tracer
     duration: Histogram
-    trusted: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
+    trusted: Sequence[Network] = ()
     _propagator: TraceContextTextMapPropagator = field(default_factory=TraceContextTextMapPropagator)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -118,10 +120,9 @@ class Observe:
 
     def _trusts(self, client: Any) -> bool:
         try:
-            address = ipaddress.ip_address(client[0])
+            return _within(client[0], tuple(self.trusted))
         except (TypeError, ValueError, IndexError):
             return False
-        return any(address in network for network in self.trusted)
 
     def _end(self, span: Span, facts: RequestFacts, method: str, seconds: float, context: Context) -> None:
         labels: dict[str, str | int] = {names.HTTP_METHOD: method}
@@ -137,6 +138,12 @@ class Observe:
         span.set_attributes(labels)
         span.end()
         self.duration.record(seconds, labels, context=context)
+
+
+@lru_cache(1024)
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in networks)
 
 
 def _with_headers(send: ASGISendCallable, facts: RequestFacts) -> Callable[[ASGISendEvent], Awaitable[None]]:
