@@ -116,7 +116,7 @@ class ChatTurn:
                 study = self.speaker.study(request, prompt, draft, trace)
                 async with self._slot(request, trace):
                     record.hand_over_question(nursery)
-                    nursery.start_soon(study.run)
+                    study.begin(nursery)
                     await self.speaker.speak(request, prompt, draft, trace)
                 await study.finish(draft)
         return prompt

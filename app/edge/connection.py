@@ -6,7 +6,7 @@
 | `_send` has a deadline | a send was shielded without one: a client that stopped reading held its turn for ever |
 | the reader goes on while a request is answered | see app/edge/http1.py; what waits is bounded by `MAX_AHEAD_BYTES` |
 | `_close` lingers | unread input made the kernel reset the connection, which could take the answer with it |
-| the keep-alive timer dies with the connection | a client that had left held its socket for the rest of the timer |
+| the keep-alive timer is the reader's deadline | it was a task, made anew for every request, and outlived the client |
 
 A client that shuts down its sending side has left, as if it had closed: browsers and HTTP libraries do not do that
 while they wait, and a proxy does it when its own client is gone.
@@ -18,6 +18,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import trio
@@ -78,7 +79,7 @@ class Connection(TCPServer):
         self._socket = stream
         self._rules = rules
         self._reading = trio.CancelScope()
-        self._reading_is_over = False
+        self._idle = True
         self._ending = False
 
     async def run(self) -> None:
@@ -99,10 +100,12 @@ class Connection(TCPServer):
                 self.app, self.config, self.context, self._task_group, ends, self.protocol_send,
                 closing=self._rules.closing, refused=self._rules.refused,
             )  # fmt: skip
-            await self.idle_task.restart(self._task_group, self._idle_timeout)
+            self._set_idle(True)
+            watching = trio.CancelScope()
+            self._task_group.spawn(self._watch_for_the_end, watching)
             await self._read_data()
-            self._ending = self._reading_is_over = True
-            await self.idle_task.stop()
+            self._ending = True
+            watching.cancel()
 
     async def _read_data(self) -> None:
         """Read for as long as the client sends, whether or not a request is being answered: so its leaving is seen."""
@@ -126,8 +129,25 @@ class Connection(TCPServer):
         if isinstance(event, RawData):
             if event.data:  # the end of an answer whose length was told has none; a lock costs more than asking
                 await self._send(event.data)
-        elif not isinstance(event, Updated) or not self._ending:  # a connection that ends waits for no next request
-            await super().protocol_send(event)
+        elif isinstance(event, Closed):
+            await self._close()
+            await self.protocol.handle(event)
+        elif isinstance(event, Updated) and not self._ending:  # a connection that ends waits for no next request
+            self._set_idle(event.idle)
+
+    def _set_idle(self, idle: bool) -> None:
+        """Note whether a request is under way; while none is, the reader waits for so long and no longer."""
+        self._idle = idle
+        self._reading.deadline = trio.current_time() + self.config.keep_alive_timeout if idle else inf
+
+    async def _watch_for_the_end(self, watching: trio.CancelScope) -> None:
+        """When the server ends: close if idle; if this connection is being closed, hardly wait for its client."""
+        with watching:
+            await self.context.terminated.wait()
+            if self._ending:
+                self._linger_for(LAST_LINGER_S)
+            elif self._idle:
+                self._reading.cancel()
 
     async def _send(self, data: bytes) -> None:
         """Send, in the order of asking. A send that is cut off leaves the connection unusable: it is closed."""
@@ -163,15 +183,11 @@ class Connection(TCPServer):
                 self._socket.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 self._socket.socket.close()
-        await self.idle_task.restart(self._task_group, self._linger)
+        self._reading.deadline = inf
+        self._linger_for(LAST_LINGER_S if self.context.terminated.is_set() else LINGER_S)
 
-    async def _linger(self) -> None:
-        if self._reading_is_over:
-            return
-        with trio.move_on_after(LINGER_S):
-            await self.context.terminated.wait()
-            await trio.sleep(LAST_LINGER_S)
-        self._reading.cancel()
+    def _linger_for(self, seconds: float) -> None:
+        self._reading.deadline = min(self._reading.deadline, trio.current_time() + seconds)
 
     def _failed(self, error: Exception) -> None:
         self._rules.dropped("failed")

@@ -29,7 +29,7 @@ from hypercorn.protocol.events import Body, EndBody, Request, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent, TaskGroup, WorkerContext
 
 from app.deadlines import shielded
 from app.edge.observe import REQUEST_ID
@@ -86,6 +86,7 @@ class Http1(H11Protocol):
         self._parsing = trio.Lock()
         self._head_only = False
         self._gone = False
+        self._kept = b""
 
     def bytes_ahead(self) -> int:
         """Return how much was received beyond the request that is being answered."""
@@ -109,6 +110,18 @@ class Http1(H11Protocol):
     def _is_last(self) -> bool:
         """Whether the server drains, or is answering before the request has arrived in full."""
         return self._closing() or self.context.terminated.is_set() or self.connection.their_state is h11.SEND_BODY
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Send, but keep a head whose body comes with it: both in one packet, and one wake-up of the client less."""
+        try:
+            self._kept += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if not (isinstance(event, h11.Response) and _tells_length(event)):
+            data, self._kept = self._kept, b""
+            await self.send(RawData(data))
 
     async def _maybe_recycle(self) -> None:
         with shielded(LAST_STEP_S) as step:
@@ -222,6 +235,10 @@ def fault_of(request: h11.Request) -> Fault | None:
     except ValueError:
         whole = False
     return None if whole else CallerFault("bad_request", "target")
+
+
+def _tells_length(response: h11.Response) -> bool:
+    return any(name == b"content-length" and value != b"0" for name, value in response.headers)
 
 
 def addressed(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:

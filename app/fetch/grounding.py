@@ -44,7 +44,7 @@ class GroundingFetch:
         """
         found = _Found(missing=names_project(request))
         with trace.stage(names.DB_FETCH) as stage:
-            fetch = self._side_by_side if request.plan == "concurrent" else self._one_by_one
+            fetch = self._side_by_side if request.plan == "concurrent" and found.missing else self._one_by_one
             conversation = await fetch(request, trace, found)
             count = len(conversation.messages)
             stage.set({names.CHAT_HISTORY_COUNT: count, names.CHAT_CONTEXT_PRESENT: found.project is not None})
@@ -58,8 +58,7 @@ class GroundingFetch:
 
     async def _side_by_side(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:
         async with stage_nursery() as nursery:
-            if found.missing:
-                nursery.start_soon(self._find_project, request, trace, found)
+            nursery.start_soon(self._find_project, request, trace, found)
             with stage_deadline(names.DB_FETCH, self._timeout_s):
                 conversation = await self._history(request, trace)
             nursery.cancel_scope.deadline = trio.current_time() + PROJECT_GRACE_S

@@ -140,8 +140,11 @@ class AgentStudy:
         self._answer: str | None = None
         self._why = "late"
 
-    async def run(self) -> None:
+    def begin(self, nursery: trio.Nursery) -> None:
         """Ask the model in a spare slot; a fault, a turn that wants the slot, or lateness leaves no answer."""
+        nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
         self._started = trio.current_time()
         with self._scope:
             try:

@@ -13,8 +13,8 @@ from telemetry.turn_trace import TurnTrace
 class Study(Protocol):
     """What a speaker works out beside its reply, to be shown with it."""
 
-    async def run(self) -> None:
-        """Work, in a task of its own; never raises a fault."""
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Work, in a task of `nursery`, which never raises a fault."""
 
     async def finish(self, draft: Draft) -> None:
         """Put what is there soon after the reply's end into the draft, and stop."""
@@ -46,9 +46,8 @@ class Speaker(Protocol):
 class NoStudy:
     """Nothing to work out."""
 
-    async def run(self) -> None:
-        """Return at once."""
-        await trio.lowlevel.checkpoint()
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Do nothing."""
 
     async def finish(self, draft: Draft) -> None:
         """Return at once."""
