@@ -14,23 +14,35 @@ comes first, opts in to the stable ones. Its switch is set on our instance inste
 environment nor on the order of start-up; a test compares the attributes, because the switch is not public.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import trio
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.semconv.schemas import Schemas
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider, get_current_span
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.util.types import Attributes
 
 from telemetry import names
 
+KNOWN_ADDRESSES = 256
+"""Of hosts and tables: a few dozen."""
 _REAL_REQUEST = "nursery_chat.request"
 _PROPAGATED = ("traceparent", "tracestate", "baggage")
 
@@ -81,8 +93,14 @@ class _TracedTransport(httpx.AsyncBaseTransport):
 
 
 def _stand_in(request: httpx.Request) -> httpx.Request:
-    url = request.url.copy_with(query=None, fragment=None, username=None, password=None)
-    return httpx.Request(request.method, url, extensions={_REAL_REQUEST: request})
+    url = request.url
+    bare = _bare_url(url.raw_scheme, url.raw_host, url.port, url.raw_path.partition(b"?")[0])
+    return httpx.Request(request.method, bare, extensions={_REAL_REQUEST: request})
+
+
+@lru_cache(KNOWN_ADDRESSES)
+def _bare_url(scheme: bytes, host: bytes, port: int | None, path: bytes) -> httpx.URL:
+    return httpx.URL(scheme=scheme.decode(), host=host.decode(), port=port, raw_path=path)
 
 
 class _SendReal(httpx.AsyncBaseTransport):
@@ -135,7 +153,6 @@ class _DiscreetTracer(Tracer):
     def start_span(self, name: str, *args: Any, **options: Any) -> Span:
         return self._tracer.start_span(name, *args, **options)
 
-    @contextmanager
     def start_as_current_span(  # type: ignore[override]  # the API's own return type is private to it
         self,
         name: str,
@@ -147,15 +164,28 @@ class _DiscreetTracer(Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
-    ) -> Iterator[Span]:
-        with self._tracer.start_as_current_span(
-            name, context, kind, attributes, links, start_time, False, False, end_on_exit
-        ) as span:
-            try:
-                yield span
-            except trio.Cancelled:
-                span.set_attribute(names.ERROR_TYPE, "cancelled")
-                raise
-            except Exception as error:
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-                raise
+    ) -> "_Current":
+        return _Current(self._tracer.start_span(name, context, kind, attributes, links, start_time, False, False))
+
+
+class _Current:
+    """A span that is current inside the `with` block, and ends with it."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> Span:
+        self._token = attach(set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        detach(self._token)
+        if isinstance(error, trio.Cancelled):
+            self._span.set_attribute(names.ERROR_TYPE, "cancelled")
+        elif isinstance(error, Exception):
+            self._span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        self._span.end()
