@@ -25,7 +25,7 @@ from app.fetch.grounding import GroundingFetch
 from app.fetch.prompt import PromptRules, build_prompt
 from app.generate.speaker import Speaker
 from app.save.turn_record import Save, TurnRecord
-from app.turn import Draft, Grounding, Plan, Prompt, TurnOutcome, TurnRequest
+from app.turn import CURRENT_PLAN, Draft, Grounding, Plan, Prompt, TurnOutcome, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
@@ -100,6 +100,7 @@ class ChatTurn:
     async def _stages(
         self, request: TurnRequest, draft: Draft, record: TurnRecord, trace: TurnTrace
     ) -> tuple[Grounding, Prompt, Plan]:
+        CURRENT_PLAN.set(request.plan)
         grounding = await self.fetch(request, trace)
         record.place(grounding)
         plan = self._concurrent if request.plan == "concurrent" else self._sequential

@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     supabase_max_connections: Count = _setting(32, "Connections the client may hold open.", "connections")
 
     http_transport: Literal["trio", "httpcore"] = _setting(
-        "trio", "What carries the calls to both: ours, or httpx's own, which is taken where a proxy is set."
+        "trio",
+        "What carries the calls to both: ours, or httpx's own, which proxies and the sequential plan always take.",
     )
 
     db_fetch_timeout: Seconds = _setting(5.0, "Reading the conversation.", "s")

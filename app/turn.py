@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -18,6 +19,8 @@ Fallback = Literal["model", "heuristic"]
 Shortfall = Literal["project_unavailable", "history_shortened", "save_failed", "fallback"]
 """In what an answer is less than it should be, though it is given: the codes of a reply's `warnings`."""
 
+CURRENT_PLAN: ContextVar[Plan] = ContextVar("nursery_chat.plan", default="concurrent")
+"""The plan of the turn for which the current task works."""
 TURN_IDS = uuid.UUID("5b6f3f0e-64b1-4a3e-9a63-0d2c6c1f7a10")
 """Namespace of the ids that are derived from what they name."""
 

@@ -11,6 +11,7 @@ import trio
 
 from app.clients import resilient, supabase
 from app.clients.breaker import Breaker
+from app.clients.by_plan import TransportByPlan
 from app.clients.in_process import InProcessTransport
 from app.clients.openai import OpenAIModel
 from app.clients.ports import ChatModel, Database
@@ -96,12 +97,14 @@ async def open_database(
 
 
 def _transport(settings: Settings, url: str, max_connections: int | None) -> httpx.AsyncBaseTransport:
-    """Return what carries calls to a host outside: ours, unless a proxy must be asked or httpx's own is wanted."""
-    proxy = proxy_for(url)
-    if settings.http_transport == "trio" and proxy is None:
-        return TrioTransport(max_connections=max_connections)
-    limits = httpx.Limits(max_connections=max_connections)
-    return httpx.AsyncHTTPTransport(limits=limits, proxy=proxy, trust_env=False)
+    """Return what carries calls to a host outside: ours, unless a proxy must be asked, httpx's own is wanted, or a turn
+    is of the sequential plan.
+    """
+    proxy, limits = proxy_for(url), httpx.Limits(max_connections=max_connections)
+    make_httpx_own = partial(httpx.AsyncHTTPTransport, limits=limits, proxy=proxy, trust_env=False)
+    if settings.http_transport == "httpcore" or proxy is not None:
+        return make_httpx_own()
+    return TransportByPlan(TrioTransport(max_connections=max_connections), make_httpx_own)
 
 
 def _traced(

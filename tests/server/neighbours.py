@@ -4,7 +4,7 @@ They are the embedded model and the embedded database themselves, so what they a
 """
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import httpx
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
@@ -93,6 +94,39 @@ def database_host(path: Path) -> Iterator[Neighbour]:
     """Serve the embedded database at `path`; `SUPABASE_URL` is its URL."""
     with _served(partial(open_embedded_supabase, path)) as neighbour:
         yield neighbour
+
+
+@contextmanager
+def proxy_host(hosts: Mapping[str, str]) -> Iterator[Neighbour]:
+    """Serve an HTTP forward proxy that knows `hosts`, by name, at these URLs; `HTTP_PROXY` is its URL."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsgiApp]:
+        async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
+            yield partial(_forward, client, hosts)
+
+    with _served(opened) as neighbour:
+        yield neighbour
+
+
+async def _forward(
+    client: httpx.AsyncClient,
+    hosts: Mapping[str, str],
+    scope: Message,
+    receive: Callable[[], Any],
+    send: Callable[[Message], Any],
+) -> None:
+    if scope["type"] != "http":
+        raise RuntimeError("no lifespan")
+    target, body, more = httpx.URL(scope["path"]), b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    headers = [pair for pair in scope["headers"] if pair[0] != b"host"]
+    response = await client.request(scope["method"], hosts[target.host] + target.path, content=body, headers=headers)
+    kind = [(b"content-type", response.headers["content-type"].encode())]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": kind})
+    await send({"type": "http.response.body", "body": response.content})
 
 
 @contextmanager
