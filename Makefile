@@ -8,7 +8,7 @@ LLM ?= local
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-model install-dev run test soak bench lint lock clean
+.PHONY: help install install-model install-dev mock-hosts run test soak bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -41,6 +41,11 @@ endif
 run: ## serve on 127.0.0.1:8000 (LLM=scripted needs no model download)
 	@EMBEDDED_LLM=$(LLM) exec $(PY) -m app serve
 
+mock-hosts: ## add two model hosts that are not ours, for the client's tests (needs node and npm)
+	npm ci --silent --no-audit --no-fund --prefix tests/clients/npm
+	test -x .venv-mocks/bin/python || $(PYTHON) -m venv .venv-mocks
+	.venv-mocks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/clients/llmock/requirements.txt
+
 # NO_LOCAL_MODEL=1 leaves the real model out of the tests; they say so.
 ifdef NO_LOCAL_MODEL
 test soak: $(VENV)/.dev
@@ -71,6 +76,8 @@ lock: $(VENV)/.dev ## compile the lock files from pyproject.toml
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group model -c requirements.lock -o requirements-model.lock
 	$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) tests/clients/llmock/requirements.in -o tests/clients/llmock/requirements.txt
+	$(COMPILE) bench/peers.in -o bench/peers.txt
 
 clean: ## remove what make made; ./var with your data stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,11 +29,8 @@ from tests.needs import lack, need_program
 ROOT = Path(__file__).resolve().parents[2]
 AIMOCK = ROOT / "tests/clients/npm/node_modules/@copilotkit/aimock/dist/cli.js"
 LLMOCK = ROOT / ".venv-mocks/bin/llmock"
-GET_AIMOCK = "aimock is not installed; to run this test: npm ci --prefix tests/clients/npm"
-GET_LLMOCK = (
-    "llmock is not installed; to run this test: "
-    "python3 -m venv .venv-mocks && .venv-mocks/bin/pip install llmock==0.2.2 (it needs another web stack than ours)"
-)
+GET_AIMOCK = "aimock is not installed; to run this test: make mock-hosts"
+GET_LLMOCK = "llmock is not installed; to run this test: make mock-hosts"
 START_S = 60.0  # a second for one, three for the other, on an idle machine
 ASK_S = 30.0
 
