@@ -1,0 +1,321 @@
+"""Delivers what is in the outbox: oldest first, in bulk, for ever.
+
+Rules:
+
+* Writing a row that is there changes nothing, so whatever may or may not have been written is written again. A row
+  leaves the outbox only when the database has said that it has it.
+* A batch is one request and one transaction. When what is wrong may be a row (`outbox_rules`), its rows are sent one by
+  one, in the same order; the whole turn of a bad one is set aside, and the rest goes on.
+* A conversation that is still to be made is made before the first of its rows is written. When somebody else has made
+  one for that page, all of its rows, those that are queued later too, go under the id that stands.
+* When the database is away, waits grow from attempt to attempt; when it refuses us, somebody has to act: `paused` says
+  so, the log too, once per change, and attempts are rare. The breaker is the one that turns use, and is obeyed.
+"""
+
+import logging
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+import trio
+
+from app.clients.ports import Database, LogRow
+from app.errors import DatabaseFault
+from app.save.outbox_file import open_orphan
+from app.save.outbox_rules import DeliveryRules, Judgement, is_answer, judge, wait_s
+from app.save.outbox_values import OutboxEntry, OutboxError, OutboxStatistics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Outcome = Literal["delivered", "set_aside", "failed"]
+LOOKED_THROUGH = 200
+"""Of a conversation's newest messages, when a key is taken: is it by the row itself?"""
+PATIENCE = 5
+"""So many rounds in a row may fail before `deliver_file` gives up: some three seconds of a database that is away."""
+
+
+class OutboxStore(Protocol):
+    """What the delivery asks of an outbox (`outbox_file.Outbox` is one)."""
+
+    paused: str | None
+
+    async def wait_for_work(self) -> None:
+        """Wait until an entry is to be delivered."""
+
+    async def wait_for_nudge(self) -> None:
+        """Wait until a failed delivery is wanted again at once."""
+
+    def batch(self, max_rows: int, max_bytes: int) -> tuple[OutboxEntry, ...]:
+        """Return what is to be delivered next, oldest first."""
+
+    def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
+        """Return the id under which the conversation stands."""
+
+    async def map_conversation(self, loser: uuid.UUID, winner: uuid.UUID) -> None:
+        """Know a conversation by the id that stands, for good."""
+
+    async def settle(
+        self,
+        *,
+        delivered: Collection[int] = (),
+        set_aside: Mapping[uuid.UUID, str] | None = None,
+        attempted: Collection[int] = (),
+    ) -> None:
+        """Keep what became of a delivery."""
+
+    def statistics(self) -> OutboxStatistics:
+        """Return how the outbox is now."""
+
+
+class _Obstacle(Exception):
+    """A delivery failed, for `reason`, an error type."""
+
+    def __init__(self, judgement: Judgement, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.judgement = judgement
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+@dataclass
+class _Round:
+    """What became of a batch, so far."""
+
+    delivered: set[int] = field(default_factory=set)
+    refused: dict[uuid.UUID, str] = field(default_factory=dict)
+
+
+class OutboxDelivery:
+    """Carries entries from `store` to `database`.
+
+    Args:
+        told: of how many entries came to which outcome, after each round.
+        jitter: draws between two numbers.
+    """
+
+    def __init__(
+        self,
+        store: OutboxStore,
+        database: Database,
+        rules: DeliveryRules | None = None,
+        *,
+        told: Callable[[Outcome, int], None] = lambda outcome, entries: None,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._rules = rules or DeliveryRules()
+        self._told = told
+        self._jitter = jitter
+        self._failures = 0
+        self._trouble: tuple[Judgement, str] | None = None
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            await self._store.wait_for_work()
+            obstacle = await self._round()
+            if obstacle is not None:
+                with trio.move_on_after(self._wait_s(obstacle)):
+                    await self._store.wait_for_nudge()
+
+    async def empty(self, patience: int = PATIENCE) -> None:
+        """Deliver until nothing waits any more.
+
+        Raises:
+            OutboxError: `undeliverable`: the database refuses us, or `patience` rounds in a row have failed.
+        """
+        while self._store.statistics().waiting:
+            obstacle = await self._round()
+            if obstacle is None:
+                continue
+            if obstacle.judgement == "pause" or self._failures >= patience:
+                raise OutboxError("undeliverable", f"the database does not take it: {obstacle.reason}")
+            await trio.sleep(self._wait_s(obstacle))
+
+    async def _round(self) -> _Obstacle | None:
+        """Try to deliver a batch, keep what became of it, and return what stood in the way."""
+        batch = self._store.batch(self._rules.max_rows, self._rules.max_bytes)
+        if not batch:
+            return None
+        round_, obstacle = _Round(), None
+        try:
+            await self._make_conversations(batch, round_)
+            await self._send([entry for entry in batch if entry.row.turn_id not in round_.refused], round_)
+        except _Obstacle as failure:
+            obstacle = failure
+        except OutboxError as error:
+            obstacle = _Obstacle("back_off", error.reason)
+        progress = bool(round_.delivered)
+        try:
+            await self._settle(batch, round_, attempted=obstacle is None or obstacle.judgement != "leave_alone")
+        except OutboxError as error:
+            obstacle, progress = _Obstacle("back_off", error.reason), False
+        self._note(obstacle, progress=progress)
+        return obstacle
+
+    async def _settle(self, batch: Sequence[OutboxEntry], round_: _Round, *, attempted: bool) -> None:
+        refused = {entry.id for entry in batch if entry.row.turn_id in round_.refused}
+        delivered = round_.delivered - refused
+        left = {entry.id for entry in batch} - delivered
+        await self._store.settle(delivered=delivered, set_aside=round_.refused, attempted=left if attempted else ())
+        for turn_id, reason in round_.refused.items():
+            log.error("outbox.set_aside", extra={"turn_id": str(turn_id), "reason": reason})
+        self._tell("delivered", delivered)
+        self._tell("set_aside", refused)
+        self._tell("failed", left - refused)
+
+    def _tell(self, outcome: Outcome, ids: Collection[int]) -> None:
+        if ids:
+            self._told(outcome, len(ids))
+
+    async def _make_conversations(self, batch: Sequence[OutboxEntry], round_: _Round) -> None:
+        """Make each conversation that a row of the batch says is still to be made, also one that was made before.
+
+        Its user may have deleted that since, and the page then begins a new one.
+        """
+        made: set[uuid.UUID] = set()
+        for entry in batch:
+            row, title = entry.row, entry.title
+            if title is None or row.conversation_id in made or row.turn_id in round_.refused:
+                continue
+            try:
+                await self._make_conversation(row, title)
+            except _Obstacle as obstacle:
+                if obstacle.judgement not in ("row", "duplicate"):
+                    raise
+                round_.refused[row.turn_id] = obstacle.reason
+            else:
+                made.add(row.conversation_id)
+
+    async def _make_conversation(self, row: LogRow, title: str) -> None:
+        winner = await self._ask(
+            lambda: self._database.ensure_conversation(row.user_id, row.page, row.conversation_id, title)
+        )
+        if winner != self._store.resolve(row.conversation_id):
+            await self._store.map_conversation(row.conversation_id, winner)
+
+    async def _send(self, entries: Sequence[OutboxEntry], round_: _Round) -> None:
+        if not entries:
+            return
+        rows = [self._resolved(entry.row) for entry in entries]
+        try:
+            await self._ask(lambda: self._database.write_rows(rows))
+        except _Obstacle as obstacle:
+            if len(entries) == 1:
+                await self._judge_one(entries[0], obstacle, round_)
+            elif obstacle.judgement in ("row", "duplicate", "smaller") or self._is_stubborn(entries, obstacle):
+                await self._send_one_by_one(entries, round_)
+            else:
+                raise
+        else:
+            round_.delivered |= {entry.id for entry in entries}
+
+    async def _send_one_by_one(self, entries: Sequence[OutboxEntry], round_: _Round) -> None:
+        """Send what can be sent; a conversation whose row is not taken keeps the rows behind it waiting."""
+        stuck: dict[uuid.UUID, _Obstacle] = {}
+        for entry in entries:
+            conversation = self._store.resolve(entry.row.conversation_id)
+            if entry.row.turn_id in round_.refused or conversation in stuck:
+                continue
+            try:
+                await self._send([entry], round_)
+            except _Obstacle as obstacle:
+                stuck[conversation] = obstacle
+                many = len(stuck) >= self._rules.stubborn_conversations and not round_.delivered
+                if many or not _may_be_the_row(obstacle):
+                    raise
+        if stuck:
+            raise next(iter(stuck.values()))
+
+    async def _judge_one(self, entry: OutboxEntry, obstacle: _Obstacle, round_: _Round) -> None:
+        if obstacle.judgement == "duplicate" and await self._is_there(entry.row):
+            round_.delivered.add(entry.id)
+        elif obstacle.judgement in ("row", "duplicate"):
+            round_.refused[entry.row.turn_id] = obstacle.reason
+        elif obstacle.judgement == "smaller":
+            raise _Obstacle("pause", obstacle.reason)
+        else:
+            raise obstacle
+
+    async def _is_there(self, row: LogRow) -> bool:
+        """Return whether the database has the row; the key that is taken may be another than ours."""
+        found = await self._ask(
+            lambda: self._database.conversation(row.user_id, self._store.resolve(row.conversation_id), LOOKED_THROUGH)
+        )
+        key = (str(row.turn_id), row.sender)
+        return found is not None and any((message.turn_id, message.sender) == key for message in found.messages)
+
+    def _is_stubborn(self, entries: Sequence[OutboxEntry], obstacle: _Obstacle) -> bool:
+        attempts = max(entry.attempts for entry in entries)
+        return _may_be_the_row(obstacle) and attempts >= self._rules.stubborn_attempts
+
+    def _resolved(self, row: LogRow) -> LogRow:
+        return replace(row, conversation_id=self._store.resolve(row.conversation_id))
+
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask the database, for so long and no longer.
+
+        Raises:
+            _Obstacle: it refused, failed, or did not answer.
+        """
+        with trio.move_on_after(self._rules.attempt_s):
+            try:
+                return await call()
+            except DatabaseFault as fault:
+                judgement = judge(fault.error_type)
+                raise _Obstacle(judgement, fault.error_type, fault.retry_after_s or 0.0) from fault
+            except UnicodeEncodeError as error:  # half a surrogate pair, which the file can keep and the wire cannot
+                raise _Obstacle("row", type(error).__name__) from error
+        raise _Obstacle("back_off", "timeout")
+
+    def _wait_s(self, obstacle: _Obstacle) -> float:
+        rules = self._rules
+        if obstacle.judgement == "leave_alone":
+            return obstacle.retry_after_s * self._jitter(1.0, 1.25)
+        bounds = rules.pause_s if obstacle.judgement == "pause" else rules.back_off_s
+        return wait_s(bounds, self._failures, self._jitter)
+
+    def _note(self, obstacle: _Obstacle | None, *, progress: bool) -> None:
+        """Count failures in a row, and tell of each change, once. What the breaker says is no news of the database."""
+        if obstacle is None:
+            self._change_trouble(None)
+        elif obstacle.judgement != "leave_alone":
+            trouble = (obstacle.judgement, obstacle.reason if obstacle.judgement == "pause" else "")
+            same = self._trouble is not None and self._trouble[0] == obstacle.judgement
+            self._failures = self._failures + 1 if same and not progress else 1
+            self._change_trouble(trouble, obstacle.reason)
+
+    def _change_trouble(self, trouble: tuple[Judgement, str] | None, reason: str = "") -> None:
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        self._store.paused = reason if trouble and trouble[0] == "pause" else None
+        if trouble is None:
+            log.info("outbox.resumed")
+        elif trouble[0] == "pause":
+            log.error("outbox.paused", extra={"reason": reason})
+        else:
+            log.warning("outbox.delivery_fails", extra={"reason": reason})
+
+
+def _may_be_the_row(obstacle: _Obstacle) -> bool:
+    """Return whether the database lives, and yet did not take it."""
+    return obstacle.judgement == "back_off" and is_answer(obstacle.reason)
+
+
+async def deliver_file(path: Path, database: Database, rules: DeliveryRules | None = None) -> OutboxStatistics:
+    """Deliver what a process that is gone has left behind, and return what is left: entries that were set aside.
+
+    Emptied, the file is removed.
+
+    Raises:
+        OutboxError: there is no such file, it belongs to a process that runs, or the database does not take it.
+    """
+    async with open_orphan(path) as outbox:
+        await OutboxDelivery(outbox, database, rules).empty()
+        return outbox.statistics()

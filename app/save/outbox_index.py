@@ -1,0 +1,172 @@
+"""What is in the outbox's file, in memory, so that the looks that every turn takes cost no disk and no thread. Pure."""
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from app.clients.ports import LogRow
+from app.save.outbox_values import MAX_WINNERS, OutboxEntry
+
+K = TypeVar("K")
+
+
+class OutboxIndex:
+    """The entries by id, by user and by conversation; what waits comes in the order of delivery.
+
+    A conversation that lost the race for its page is known by two ids; `winners` leads from the loser to the one that
+    stands, and counts are kept under the latter.
+    """
+
+    def __init__(
+        self, entries: Iterable[OutboxEntry] = (), winners: Mapping[uuid.UUID, uuid.UUID] = MappingProxyType({})
+    ) -> None:
+        self._entries: dict[int, OutboxEntry] = {}
+        self._waiting: dict[int, int] = {}
+        self._in_order = True
+        self._of_user: dict[str, set[int]] = {}
+        self._of_turn: dict[uuid.UUID, set[int]] = {}
+        self._holding: Counter[uuid.UUID] = Counter()
+        self._winners = dict(winners)
+        self.newest = 0
+        self.bytes = 0
+        self.add(entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are to be delivered."""
+        return len(self._waiting)
+
+    @property
+    def winners(self) -> int:
+        """How many conversations are known by another id than the one that stands."""
+        return len(self._winners)
+
+    def add(self, entries: Iterable[OutboxEntry]) -> None:
+        """Take entries in."""
+        for entry in entries:
+            self._entries[entry.id] = entry
+            self._of_user.setdefault(entry.row.user_id, set()).add(entry.id)
+            self._of_turn.setdefault(entry.row.turn_id, set()).add(entry.id)
+            self.bytes += entry.size
+            if entry.reason is None:
+                self._let_wait(entry)
+            self.newest = max(self.newest, entry.position)
+
+    def remove(self, ids: Collection[int]) -> None:
+        """Forget the entries of these ids; one that is not there is nothing to forget."""
+        for entry in [self._entries.pop(id_) for id_ in ids if id_ in self._entries]:
+            self._stop_waiting(entry)
+            self.bytes -= entry.size
+            _take_out(self._of_user, entry.row.user_id, entry.id)
+            _take_out(self._of_turn, entry.row.turn_id, entry.id)
+
+    def set_aside(self, turns: Mapping[uuid.UUID, str]) -> None:
+        """Let all entries of these turns wait no longer, for the reasons given."""
+        for turn_id, reason in turns.items():
+            for entry in self.of_turn(turn_id):
+                self._stop_waiting(entry)
+                self._entries[entry.id] = replace(entry, reason=reason)
+
+    def take_back(self, turn_id: uuid.UUID) -> None:
+        """Let all entries of a turn wait again, where they stood."""
+        for entry in self.of_turn(turn_id):
+            if entry.reason is not None:
+                self._entries[entry.id] = waiting = replace(entry, reason=None)
+                self._let_wait(waiting)
+
+    def count_attempts(self, ids: Collection[int]) -> None:
+        """Count one more attempt for each of these entries."""
+        for id_ in ids:
+            if entry := self._entries.get(id_):
+                self._entries[id_] = replace(entry, attempts=entry.attempts + 1)
+
+    def map_conversation(self, loser: uuid.UUID, winner: uuid.UUID) -> None:
+        """Know a conversation by the id that stands from now on, which may be its own again."""
+        self._winners.pop(loser, None)
+        if winner != loser:
+            self._winners[loser] = winner
+        if len(self._winners) > MAX_WINNERS:
+            del self._winners[next(iter(self._winners))]
+        waiting = (self._entries[id_].row.conversation_id for id_ in self._waiting)
+        self._holding = Counter(self.resolve(conversation_id) for conversation_id in waiting)
+
+    def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
+        """Return the id under which the conversation stands; its own unless it is known to have lost its page."""
+        return self._winners.get(conversation_id, conversation_id)
+
+    def holds(self, conversation_id: uuid.UUID) -> bool:
+        """Return whether a row of the conversation waits here."""
+        return self.resolve(conversation_id) in self._holding
+
+    def undelivered(self, user_id: str) -> tuple[LogRow, ...]:
+        """Return the user's rows, those set aside too, in their order, under the conversations' ids that stand."""
+        found = sorted((self._entries[id_] for id_ in self._of_user.get(user_id, ())), key=_position)
+        return tuple(self._resolved(entry.row) for entry in found)
+
+    def of_turn(self, turn_id: uuid.UUID) -> tuple[OutboxEntry, ...]:
+        """Return the entries of a turn."""
+        return tuple(self._entries[id_] for id_ in self._of_turn.get(turn_id, ()))
+
+    def entry(self, id_: int) -> OutboxEntry | None:
+        """Return the entry of that id."""
+        return self._entries.get(id_)
+
+    def oldest(self) -> OutboxEntry | None:
+        """Return the entry that is to be delivered next."""
+        self._sort()
+        return self._entries[next(iter(self._waiting))] if self._waiting else None
+
+    def entries(self, limit: int) -> tuple[OutboxEntry, ...]:
+        """Return the first `limit` entries in their order, those set aside too."""
+        return tuple(sorted(self._entries.values(), key=_position)[:limit])
+
+    def batch(self, max_rows: int, max_bytes: int) -> tuple[OutboxEntry, ...]:
+        """Return what is to be delivered next: one entry at least, unless none waits."""
+        self._sort()
+        found: list[OutboxEntry] = []
+        room = max_bytes
+        for id_ in self._waiting:
+            entry = self._entries[id_]
+            room -= entry.size
+            if len(found) == max_rows or (found and room < 0):
+                break
+            found.append(entry)
+        return tuple(found)
+
+    def _let_wait(self, entry: OutboxEntry) -> None:
+        self._in_order = self._in_order and entry.position >= self.newest
+        self._waiting[entry.id] = entry.position
+        self._holding[self.resolve(entry.row.conversation_id)] += 1
+
+    def _stop_waiting(self, entry: OutboxEntry) -> None:
+        if self._waiting.pop(entry.id, None) is None:
+            return
+        conversation = self.resolve(entry.row.conversation_id)
+        self._holding[conversation] -= 1
+        if not self._holding[conversation]:
+            del self._holding[conversation]
+
+    def _sort(self) -> None:
+        if not self._in_order:
+            self._waiting = dict(sorted(self._waiting.items(), key=lambda item: (item[1], item[0])))
+            self._in_order = True
+
+    def _resolved(self, row: LogRow) -> LogRow:
+        winner = self._winners.get(row.conversation_id)
+        return replace(row, conversation_id=winner) if winner else row
+
+
+def _position(entry: OutboxEntry) -> tuple[int, int]:
+    return (entry.position, entry.id)
+
+
+def _take_out(index: dict[K, set[int]], key: K, id_: int) -> None:
+    index[key].discard(id_)
+    if not index[key]:
+        del index[key]

@@ -1,0 +1,186 @@
+"""A database that refuses, is away or chokes, on virtual time: when the delivery pauses, how it comes back."""
+
+import logging
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from app.save.outbox_delivery import OutboxDelivery
+from app.save.outbox_values import OutboxError
+from tests.save.outbox_rows import log_row, names, turn_rows
+from tests.save.outbox_standins import (
+    JudgingDatabase,
+    MemoryOutbox,
+    both,
+    delivering,
+    fault,
+    filled,
+    highest,
+    lines,
+    refusing,
+    waits,
+)
+from tests.standins import never
+
+
+@pytest.fixture(autouse=True)
+def _whole_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+PAUSES = ["http_401", "http_403", "http_404", "http_408", "http_429", "42501", "42P01", "PGRST301", "PGRST204"]
+
+
+@pytest.mark.parametrize("error_type", PAUSES)
+async def test_a_database_that_refuses_us_pauses_the_delivery(
+    error_type: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so once, keeps everything, tries rarely, and goes on by itself when it is taken again."""
+    outbox, database = filled(1), JudgingDatabase(verdict=lambda rows: fault(error_type))
+    async with delivering(outbox, database):
+        await trio.sleep(200)
+        assert waits(database) == pytest.approx([5, 10, 20, 40, 60, 60])
+        assert outbox.statistics().paused == error_type
+        assert outbox.statistics().waiting == 2
+        assert {entry.attempts for entry in outbox.index.entries(9)} == {7}
+        outbox.put(*turn_rows(2))
+        await wait_all_tasks_blocked()
+        assert len(database.at) == 7, "a new row does not wake it"
+        database.verdict = lambda rows: None
+        await trio.sleep(60)
+        assert outbox.statistics().paused is None
+    assert database.stored_names() == both(1, 2)
+    assert lines(caplog) == [("outbox.paused", error_type), ("outbox.resumed", None)]
+
+
+@pytest.mark.parametrize("error_type", ["ConnectError", "ReadTimeout", "http_500", "http_503", "40001", "XX000"])
+async def test_a_database_that_is_away_is_asked_less_and_less(
+    error_type: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Waits double up to their bound; nothing is set aside, and it is no pause; the log has a line for each change."""
+    outbox, database = MemoryOutbox(), JudgingDatabase(verdict=lambda rows: fault(error_type))
+    outbox.put(log_row(1))
+    async with delivering(outbox, database):
+        await trio.sleep(120)
+        assert waits(database) == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30])
+        assert outbox.statistics().paused is None
+        database.verdict = lambda rows: None
+        await trio.sleep(30)
+    assert database.stored_names() == ["user 1"]
+    assert lines(caplog) == [("outbox.delivery_fails", error_type), ("outbox.resumed", None)]
+
+
+async def test_after_a_success_waits_begin_anew(autojump_clock: MockClock) -> None:
+    """An hour of trouble yesterday does not slow down today."""
+    outbox, database = filled(1), JudgingDatabase(verdict=lambda rows: fault("ConnectError"))
+    async with delivering(outbox, database):
+        await trio.sleep(60)
+        database.verdict = lambda rows: None
+        await trio.sleep(30)
+        database.verdict = lambda rows: fault("ConnectError")
+        database.at.clear()
+        outbox.put(*turn_rows(2))
+        await trio.sleep(0.5)
+        assert len(database.at) == 2
+
+
+async def test_a_change_of_trouble_is_told(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """From away to refused to refused for another reason: each is a line, and statistics tell the last."""
+    outbox, database = filled(1), JudgingDatabase()
+    async with delivering(outbox, database):
+        for error_type in ("ConnectError", "PGRST301", "42501", "ReadTimeout"):
+            database.verdict = lambda rows, error_type=error_type: fault(error_type)  # type: ignore[misc]
+            outbox.put(log_row(9, "user"))
+            outbox.nudge.set()
+            await trio.sleep(60)
+            assert outbox.paused == (error_type if error_type in ("PGRST301", "42501") else None)
+    assert lines(caplog) == [
+        ("outbox.delivery_fails", "ConnectError"),
+        ("outbox.paused", "PGRST301"),
+        ("outbox.paused", "42501"),
+        ("outbox.delivery_fails", "ReadTimeout"),
+    ]
+
+
+async def test_a_nudge_ends_a_wait(autojump_clock: MockClock) -> None:
+    """An operator who has put the key right need not wait for the next attempt."""
+    outbox, database = filled(1), JudgingDatabase(verdict=lambda rows: fault("PGRST301"))
+    async with delivering(outbox, database):
+        await trio.sleep(100)
+        database.verdict = lambda rows: None
+        outbox.nudge.set()
+        await wait_all_tasks_blocked()
+        assert trio.current_time() == database.at[-1]
+    assert database.stored_names() == both(1)
+
+
+async def test_an_open_breaker_says_when(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """While it is open nothing is counted as an attempt, and what it says is no news of the database."""
+    outbox, database = filled(1), JudgingDatabase(verdict=lambda rows: fault("breaker_open", retry_after_s=8.0))
+    async with delivering(outbox, database):
+        await trio.sleep(35)
+        assert waits(database) == pytest.approx([10, 10, 10])
+        assert {entry.attempts for entry in outbox.index.entries(9)} == {0}
+        database.verdict = lambda rows: None
+        await trio.sleep(10)
+    assert database.stored_names() == both(1)
+    assert lines(caplog) == []
+
+
+async def test_a_database_that_does_not_answer_is_given_up(autojump_clock: MockClock) -> None:
+    """An attempt has its time; a stalled one is a failure like another."""
+    outbox, database = filled(1), JudgingDatabase(before_write=[never, never])
+    async with delivering(outbox, database):
+        await trio.sleep(10.1)
+        assert [entry.attempts for entry in outbox.index.entries(9)] == [1, 1]
+        await trio.sleep(20)
+    assert database.at[1:] == pytest.approx([database.at[0] + 10.2, database.at[0] + 20.6])
+    assert database.stored_names() == both(1)
+
+
+async def test_one_row_that_the_database_chokes_on_holds_up_its_own_conversation_only(
+    autojump_clock: MockClock,
+) -> None:
+    """It may be a bug in a trigger: not the row's fault, never set aside, but everybody else's rows go on."""
+    outbox = filled(1)
+    for turn in (2, 3):
+        outbox.put(*turn_rows(turn, conversation=1))
+    outbox.put(*turn_rows(4, conversation=2))
+    database = JudgingDatabase(verdict=refusing("P0001", "assistant 2"))
+    async with delivering(outbox, database):
+        await trio.sleep(60)
+        assert database.stored_names() == ["user 1", "assistant 1", "user 2", "user 4", "assistant 4"]
+        assert names(outbox.index.batch(9, 999)) == ["assistant 2", "user 3", "assistant 3"]
+        outbox.put(*turn_rows(5, conversation=3))
+        await trio.sleep(60)
+        delivered_at = database.at[database.sent.index(["assistant 5"])]
+        assert pytest.approx(delivered_at + 0.2) in database.at, "what gets through brings short waits back"
+        database.verdict = lambda rows: None
+        await trio.sleep(60)
+    assert database.stored_names()[-3:] == ["assistant 2", "user 3", "assistant 3"]
+
+
+async def test_a_delivery_that_cannot_be_noted_is_made_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outbox's own disk fails: rows are sent again until it can be noted that they are there."""
+    outbox, database = filled(1), JudgingDatabase()
+    outbox.fails = [OutboxError("sqlite_ioerr")] * 3
+    async with delivering(outbox, database):
+        await trio.sleep(5)
+    assert database.sent == [both(1)] * 4
+    assert waits(database) == pytest.approx([0.2, 0.4, 0.8])
+    assert len(outbox.index) == 0
+    assert lines(caplog) == [("outbox.delivery_fails", "sqlite_ioerr"), ("outbox.resumed", None)]
+
+
+async def test_emptying_gives_up_with_a_reason(autojump_clock: MockClock) -> None:
+    """A pause ends it at once, a database that is away after some tries; nothing is lost of either."""
+    for error_type, attempts in (("PGRST301", 1), ("ConnectError", 5)):
+        outbox, database = filled(1), JudgingDatabase(verdict=lambda rows, it=error_type: fault(it))  # type: ignore[misc]
+        with pytest.raises(OutboxError, match=error_type) as caught:
+            await OutboxDelivery(outbox, database, jitter=highest).empty()
+        assert caught.value.reason == "undeliverable"
+        assert len(database.sent) == attempts
+        assert outbox.statistics().waiting == 2
