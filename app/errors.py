@@ -180,12 +180,14 @@ class ModelFault(Fault):
 
     What only the client can know, and sets: `ask_again`, whether the same request may succeed now or after a wait;
     `names_wait`, whether `retry_after_s` is the host's own word; `for_good`, whether it refuses until somebody acts;
+    `host_failed`, whether that says something of the host's health, as being busy or refusing one request does not;
     `request_id`, what the host calls the failed request, for whoever asks its support.
     """
 
     ask_again = False
     names_wait = False
     for_good = False
+    host_failed = False
     request_id: str | None = None
 
 

@@ -26,6 +26,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]*[a-z0-9.\]]")
+_PROXY = re.compile(r"https?://(?:[^/@]*@)?[^/@\s]+/?")
 _USERINFO = re.compile(r"//[^/@]*@")
 
 
@@ -244,12 +245,23 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that the standard variables (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...) name for a URL."""
+    """Return the proxy's URL that the standard variables (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...) name for a URL.
+
+    Raises:
+        StartError: it is none that can be used.
+    """
     parts = urlsplit(url)
-    if urllib.request.proxy_bypass_environment(parts.netloc):  # type: ignore[attr-defined]
+    host = parts.netloc.rpartition("@")[2]
+    if urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]
         return None
     proxies = urllib.request.getproxies_environment()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    if not named:
+        return None
+    proxy = named if "://" in named else f"http://{named}"  # as curl reads it
+    if not _PROXY.fullmatch(proxy):
+        raise StartError(f"{parts.scheme.upper()}_PROXY or ALL_PROXY: must be the address of an HTTP proxy")
+    return proxy
 
 
 def otel_exports(signal: Literal["traces", "metrics"]) -> bool:

@@ -1,6 +1,7 @@
 """The database and the model that serve: the configured ones, or those that are embedded."""
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from functools import partial
 import httpx
 import trio
 
-from app.clients import resilient, supabase
+from app.clients import supabase
 from app.clients.breaker import Breaker
 from app.clients.by_plan import TransportByPlan
 from app.clients.in_process import InProcessTransport
@@ -33,9 +34,9 @@ OPENAI_URL = "https://api.openai.com/v1"
 SCRIPTED_URL = "http://scripted-model.embedded/v1"
 NEARLY = 0.9
 """Of a deadline: a call that it cuts off in vain has lasted so long even when it began a little late."""
-MODEL_FAILURES = 10
-"""In a row. One turn alone, about whose prompt the host stumbles, makes eight: a reply and a study, each with two
-retries and a fallback."""
+FAILURES = 10
+"""In a row. One turn alone makes up to eight if the model stumbles about its prompt (a reply and a study, each with two
+retries and a fallback), and six while the database restarts."""
 MAX_TOKENS, PROMPT_MAX_CHARS = 800, 48_000
 """For any model but the local one, whose context holds less."""
 
@@ -62,8 +63,8 @@ class ChosenModel:
 class Breakers:
     """One for each host that a turn needs."""
 
-    model: Breaker = field(default_factory=partial(Breaker, "model", failures=MODEL_FAILURES))
-    database: Breaker = field(default_factory=partial(Breaker, "database", open_s=5.0))
+    model: Breaker = field(default_factory=partial(Breaker, "model", failures=FAILURES))
+    database: Breaker = field(default_factory=partial(Breaker, "database", failures=FAILURES, open_s=2.0))
 
     def degraded(self) -> tuple[str, ...]:
         """Return the names of those that do not let every call pass."""
@@ -84,7 +85,10 @@ async def open_database(
         async with _traced(transport, providers) as traced:
             key = settings.supabase_key.get_secret_value()
             silent_s = min(supabase.SILENT_S, NEARLY * settings.db_fetch_timeout, NEARLY * settings.db_save_timeout)
-            yield SupabaseDatabase(traced, settings.supabase_url, key, breaker, silent_s=silent_s)
+            yield SupabaseDatabase(
+                traced, settings.supabase_url, key, breaker,
+                max_connections=settings.supabase_max_connections, silent_s=silent_s,
+            )  # fmt: skip
         return
     try:
         async with (
@@ -101,7 +105,11 @@ def _transport(settings: Settings, url: str, max_connections: int | None) -> htt
     is of the sequential plan.
     """
     proxy, limits = proxy_for(url), httpx.Limits(max_connections=max_connections)
-    make_httpx_own = partial(httpx.AsyncHTTPTransport, limits=limits, proxy=proxy, trust_env=False)
+
+    def make_httpx_own() -> httpx.AsyncBaseTransport:  # with the same certificates as ours: the system's
+        trusted = ssl.create_default_context()
+        return httpx.AsyncHTTPTransport(verify=trusted, limits=limits, proxy=proxy, trust_env=False)
+
     if settings.http_transport == "httpcore" or proxy is not None:
         return make_httpx_own()
     return TransportByPlan(TrioTransport(max_connections=max_connections), make_httpx_own)
@@ -138,7 +146,7 @@ async def open_model(
             chosen.chat,
             breaker or Breaker("model"),
             fallback=settings.openai_fallback_model,
-            silent_s=min(resilient.SILENT_S, NEARLY * settings.llm_first_token_timeout),
+            silent_s=settings.llm_first_token_timeout / 2,
         )
         yield replace(chosen, chat=resilient_model)
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import trio
 
-from app.clients import USER_AGENT
+from app.clients import USER_AGENT, basic_authorization
 from app.clients.ports import ModelEnd, ModelRequest, OnText
 from app.clients.sse_decode import SseDecoder, SseError
 from app.errors import CallerFault, Fault, ModelFault
@@ -88,7 +88,13 @@ class OpenAIModel:
         self.host = (url.host, url.port or (443 if url.scheme == "https" else 80))
         self.provider = provider or url.host
         self._transport = transport
-        self._headers = {"content-type": "application/json", "accept": "text/event-stream", "user-agent": USER_AGENT}
+        self._headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+            "accept-encoding": "identity",  # what is packed comes late, and may unpack to more than the loop can chew
+            "user-agent": USER_AGENT,
+            **basic_authorization(url),
+        }
         if key:
             self._headers["authorization"] = f"Bearer {key}"
 
@@ -100,6 +106,8 @@ class OpenAIModel:
             response = await self._transport.handle_async_request(question)
             try:
                 request_id = _request_id(response.headers)
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise ModelFault("model_error", "packed, though nobody asked for that", error_type="bad_stream")
                 if response.status_code != 200:
                     raise _refusal(response, await _error_body(response))
                 return await _follow(response, on_text)
@@ -260,7 +268,7 @@ async def _error_body(response: httpx.Response) -> Any:
 def _broken(error_type: str) -> ModelFault:
     """Return the fault of an answer that broke off, or never came; before its first token it may be asked for again."""
     fault = ModelFault("model_error", error_type, error_type=error_type)
-    fault.ask_again = True
+    fault.ask_again = fault.host_failed = True
     return fault
 
 
@@ -300,6 +308,11 @@ def _fault(status: int, code: str, wait_s: float | None, should_retry: bool | No
     fault.ask_again = again if should_retry is None else should_retry and not for_good
     fault.for_good = for_good
     fault.names_wait = again and bool(wait_s)
+    fault.host_failed = code not in _BUSY_CODES and (
+        status in _BRIEF_STATUSES
+        or (status == 503 and not wait_s)  # a gateway's, with nobody behind it; one that names a wait lives
+        or (status == 200 and code not in _REFUSED_CODES)
+    )
     return fault
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 REFUSED_FOR_GOOD_S = 60.0
 """A host whose quota is used up has nothing to say for a while; somebody has to pay first."""
 SILENT_S = 10.0
-"""Half of the default deadline for the first token: whoever waited so long in vain has found out something."""
+"""For half of the default deadline for the first token: whoever waited so long in vain has found out something."""
 
 
 class ResilientModel:
@@ -69,7 +69,7 @@ class ResilientModel:
         try:
             return await self._with_retries(request, heard, lambda: spoken)
         except ModelFault as fault:
-            if spoken or not fault.ask_again or self._fallback is None or self._breaker.state == "open":
+            if spoken or not fault.ask_again or self._fallback is None or self._breaker.state != "closed":
                 raise
             _event(names.FALLBACK_EVENT, fault, {names.GEN_AI_REQUEST_MODEL: self._fallback})
             end = await self._once(replace(request, model=self._fallback), heard)
@@ -115,7 +115,7 @@ class ResilientModel:
         except ModelFault as fault:
             if fault.for_good:
                 verdict.bad(REFUSED_FOR_GOOD_S)
-            elif fault.code != "model_busy" and fault.ask_again:  # one that is busy lives
+            elif fault.host_failed:
                 verdict.bad()
             raise
         except trio.Cancelled:

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 import httpx
 import trio
 
-from app.clients import USER_AGENT
+from app.clients import USER_AGENT, basic_authorization
 from app.clients.breaker import Breaker, BreakerOpenError, Verdict
 from app.clients.ports import LogRow
 from app.errors import DatabaseFault
@@ -58,6 +58,7 @@ class SupabaseDatabase:
             that merges, times and keeps (a cookie jar) is not wanted here, and costs 0.15 ms a request.
         url: the project's URL, without a path.
         breaker: of the host.
+        max_connections: requests at once; None for any number. Who waits for a place here says nothing of the host.
         key: a legacy key (a JWT, sent as a bearer token too) or a new one (`sb_secret_...`, sent as `apikey` only).
         silent_s: a request that is cut off after so long without an answer counts as the host's failure.
     """
@@ -69,9 +70,11 @@ class SupabaseDatabase:
         key: str,
         breaker: Breaker | None = None,
         *,
+        max_connections: int | None = None,
         silent_s: float = SILENT_S,
     ) -> None:
         self._transport = transport
+        self._places = trio.Semaphore(max_connections) if max_connections else None
         self._silent_s = silent_s
         self._breaker = breaker or Breaker("database")
         self._root = httpx.URL(url.rstrip("/") + "/rest/v1/")
@@ -81,6 +84,7 @@ class SupabaseDatabase:
             "accept-encoding": "gzip, deflate",
             "apikey": key,
             "user-agent": USER_AGENT,
+            **basic_authorization(self._root),
         }
         if key.count(".") == 2:
             self._headers["authorization"] = f"Bearer {key}"
@@ -213,6 +217,7 @@ class SupabaseDatabase:
         return self._root.copy_with(raw_path=self._root.raw_path + f"{table}?{urlencode(query)}".encode())
 
     async def _once(self, request: httpx.Request, what: str) -> list[dict[str, Any]]:
+        await self._take_place()
         try:
             with self._breaker.call() as verdict:
                 return await self._judged(request, what, verdict)
@@ -221,6 +226,19 @@ class SupabaseDatabase:
                 "database_unavailable", "the host is left alone", retry_after_s=exc.retry_after_s,
                 error_type="breaker_open",
             ) from None  # fmt: skip
+        finally:
+            self._leave_place()
+
+    async def _take_place(self) -> None:
+        if self._places is not None:
+            try:
+                self._places.acquire_nowait()
+            except trio.WouldBlock:
+                await self._places.acquire()
+
+    def _leave_place(self) -> None:
+        if self._places is not None:
+            self._places.release()
 
     async def _judged(self, request: httpx.Request, what: str, verdict: Verdict) -> list[dict[str, Any]]:
         asked = trio.current_time()

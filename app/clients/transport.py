@@ -4,11 +4,11 @@ Why not httpx's own: httpcore's pool polls every idle socket at every request, s
 more with each open connection. This one costs about a third of that (bench/RESULTS.md).
 
 A request holds one of `max_connections` places from its first step until its response has been read or closed. Idle
-connections are a stack per origin, the warmest on top, and the kernel is asked about that one alone whether the server
-has closed it or said something unasked: one `poll`, a microsecond. (Not asking for the first 50 ms was tried: a second
-answer to one request was then taken for the next one's.) If the server closes in just that moment, the request is sent
-once more on a new connection, provided that nothing of it was sent, or that sending it twice does no harm (RFC 9110,
-9.2.2).
+connections are a stack per origin, the warmest on top. The kernel is asked about that one alone, whether the server has
+closed it or said something unasked: one `poll`, a microsecond; under TLS, its buffers are asked as well. (Not asking
+for the first 50 ms was tried: a second answer to one request was then taken for the next one's.) If the server closes
+in just that moment, the request is sent once more on a new connection, provided that nothing of it was sent, or that
+sending it twice does no harm (RFC 9110, 9.2.2).
 
 Whatever ends a request early, a cancellation too, closes its connection: only a response that was read to its end gives
 it back.
@@ -30,6 +30,8 @@ from app.clients.http1 import RequestBody, ResponseReader, WrongRequestError, Wr
 RECEIVE_BYTES = 1 << 16
 SEND_AT_ONCE_BYTES = 1 << 16
 """A larger body is sent while the answer is awaited, since a server may refuse it before it has read it all."""
+REFUSAL_BODY_S = 1.0
+"""How long the body of an answer that ends an upload under TLS is read on; what has not come by then is lost."""
 KEEP_ALIVE_S = 15.0
 """Less than most servers and proxies keep an idle connection (nginx 75, AWS's load balancers 60, PostgREST 30); one
 that was closed sooner (uvicorn 5) is noticed by asking."""
@@ -136,6 +138,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         )
 
     async def _connect(self, call: "_Call") -> "_Connection":
+        self._forget_expired()
         self._make_room()
         self._open += 1
         try:
@@ -181,7 +184,17 @@ class TrioTransport(httpx.AsyncBaseTransport):
         connection.used = True
         idle = self._idle.setdefault(connection.origin, deque())
         idle.append(connection)
-        while now - idle[0].idle_since > self._keep_alive_s:
+        self._forget_expired_of(idle, now)
+
+    def _forget_expired(self) -> None:
+        """Close what has been idle for too long: at an origin that is never asked again, nothing else would."""
+        now = time.monotonic()
+        for idle in self._idle.values():
+            self._forget_expired_of(idle, now)
+        self._idle = {origin: idle for origin, idle in self._idle.items() if idle}
+
+    def _forget_expired_of(self, idle: "deque[_Connection]", now: float) -> None:
+        while idle and now - idle[0].idle_since > self._keep_alive_s:
             self._discard(idle.popleft())
 
     def _discard(self, connection: "_Connection") -> None:
@@ -259,7 +272,11 @@ class _Connection:
             raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
 
     def is_quiet(self) -> bool:
-        """Return whether the server has neither closed nor said anything."""
+        """Return whether the server has neither closed nor said anything; under TLS, neither in what was received."""
+        if isinstance(self._stream, trio.SSLStream):
+            received = self._stream._incoming.pending
+            if received or self._stream.pending():
+                return False
         look = select.poll()
         look.register(self._socket.fileno(), select.POLLIN)
         return not look.poll(0)
@@ -344,8 +361,9 @@ class _Call:
             await read_on(connection, reader, None)
         if reader.head.status >= 400:
             reader.is_last = True  # the rest of the body would be taken for the next request
-            while connection.secure and not reader.complete and reader.unread < RECEIVE_BYTES:
-                await read_on(connection, reader, self.limits.get("read"))  # cut off in sending, TLS reads no more
+            with trio.move_on_after(REFUSAL_BODY_S):
+                while connection.secure and not reader.complete and reader.unread < RECEIVE_BYTES:
+                    await read_on(connection, reader, None)  # cut off in sending, TLS reads no more
             sending.cancel()
 
     async def _upload(self, connection: _Connection) -> None:

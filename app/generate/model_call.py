@@ -78,7 +78,7 @@ class Generate:
                     raise
                 self._name_request(end.request_id, trace, stage)
                 self._finish(end, draft, stage)
-                if end.fallback:
+                if end.fallback and stage.name == names.LLM:
                     draft.fallback = "model"
                     trace.fall_back("model")
         except ModelFault as fault:
@@ -133,7 +133,8 @@ class Generate:
         """Keep what the host calls the request, on the span and in the turn's log line: its support asks for it."""
         if request_id is not None:
             stage.set({names.UPSTREAM_REQUEST_ID: request_id})
-            trace.details["model_request_id"] = request_id
+            if stage.name == names.LLM:  # of the reply, not of what is studied beside it
+                trace.details["model_request_id"] = request_id
 
     def _record(self, draft: Draft, trace: TurnTrace, stage: StageTrace) -> None:
         labels = self._labels()

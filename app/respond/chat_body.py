@@ -17,8 +17,8 @@ WARNINGS: dict[Shortfall, dict[Language, str]] = {
         "ja": "会話が長いため、古いメッセージを省きました。",
     },
     "fallback": {
-        "en": "The model could not answer; this answer comes from simple rules.",
-        "ja": "AIモデルが応答できなかったため、簡易ルールで回答しました。",
+        "en": "The usual model could not answer; this answer comes from a stand-in.",
+        "ja": "通常のAIモデルが応答できなかったため、代わりのしくみで回答しました。",
     },
     "save_failed": {
         "en": "This message and its answer could not be stored.",

@@ -235,7 +235,7 @@ async def test_a_deadline_ends_whatever_it_meets(step: Step, autojump_clock: Moc
 
 async def test_a_budget_that_is_spent_ends_the_retries(autojump_clock: MockClock) -> None:
     """A storm adds a tenth: of a hundred calls that all fail at once, five and then ten are asked again."""
-    script, breaker, budget = Script([refuses(503)]), Breaker("model"), RetryBudget(trio.current_time)
+    script, breaker, budget = Script([refuses(503)]), Breaker("model", failures=999), RetryBudget(trio.current_time)
     model = script.model(breaker, budget=budget)
     for _ in range(100):
         with pytest.raises(ModelFault):
