@@ -1,0 +1,38 @@
+"""The real server, but that its breakers try a host again after a moment, so that a short run sees them open and close.
+
+python -m tests.crash.nimble serve
+"""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from app import bootstrap
+from app.bootstrap.upstreams import Breakers
+from app.clients.breaker import Breaker
+from tests.server import extended
+
+OPEN_S = 0.05
+
+
+def main() -> None:
+    """Serve."""
+    quick = partial(Breakers, model=Breaker("model", open_s=OPEN_S), database=Breaker("database", open_s=OPEN_S))
+    bootstrap.Breakers = quick  # type: ignore[misc,assignment]  # the one place that makes them
+    extended.main()
+
+
+def main_in(folder: Path, log: Path, environment: Mapping[str, str]) -> None:
+    """Serve in this process, which was forked for it: with this environment, in this folder, what is said to `log`."""
+    taken = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(taken, stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What was promised is in the database, whatever process dies and whatever the database does meanwhile.
+
+A seed that fails is run again by `python -m tests.crash.harness SEED` (`--servers 2`, `--cold`).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import httpx
+import pytest
+import trio
+
+from tests.crash.harness import Outcome, run_all
+from tests.crash.plan import make_plan
+from tests.crash.servers import NotDeliveredError, cold, until_delivered
+from tests.server.database_faults import COURSES
+
+SOAK = [pytest.param(range(first, first + 25), marks=pytest.mark.soak) for first in range(1000, 1500, 25)]
+SOAK_TWO = [pytest.param(range(first, first + 25), marks=pytest.mark.soak) for first in range(2000, 2100, 25)]
+
+
+def judged(outcomes: Sequence[Outcome]) -> Counter[str]:
+    """Check that every run was good, or tell the seeds and what was found; return the figures of all."""
+    bad = [f"{outcome.report()}\n{outcome.logs}" for outcome in outcomes if not outcome.good]
+    assert not bad, "\n\n".join([f"{len(bad)} of {len(outcomes)} seeds failed", *bad])
+    for outcome in outcomes:
+        assert outcome.kills == len(outcome.plan.kills)
+        assert outcome.figures["saved database"] + outcome.figures["saved outbox"] >= len(outcome.plan.clients)
+    return sum((outcome.figures for outcome in outcomes), Counter())
+
+
+@pytest.mark.parametrize("seeds", [range(20), *SOAK], ids=str)
+async def test_nothing_that_was_promised_is_lost_or_doubled(seeds: range) -> None:
+    """One server: 0 lost, 0 doubled, order right, over faults of every kind and kills at any moment."""
+    outcomes = await run_all(seeds)
+    figures = judged(outcomes)
+    assert figures["kills"] >= len(seeds)
+    hit = COURSES.keys() & {name for outcome in outcomes for name in outcome.hits}
+    assert len(hit) > len(COURSES) / 2, "the seeds are to meet the faults that leave open what was applied"
+
+
+@pytest.mark.parametrize("seeds", [range(100, 104), *SOAK_TWO], ids=str)
+async def test_two_processes_keep_their_promises_side_by_side(seeds: range) -> None:
+    """The same for two servers on one database and one `DATA_DIR`, each of which is killed."""
+    figures = judged(await run_all(seeds, servers=2))
+    assert figures["kills"] == 2 * len(seeds)
+
+
+@pytest.mark.parametrize("seeds", [(200,), pytest.param(range(201, 211), marks=pytest.mark.soak)], ids=str)
+async def test_so_do_servers_started_as_an_operator_does(seeds: Sequence[int]) -> None:
+    """The same for processes that are not forked but started from nothing."""
+    judged(await run_all(seeds, start=cold))
+
+
+def test_a_seed_has_one_plan() -> None:
+    """What is planned depends on the seed alone."""
+    assert make_plan(7) == make_plan(7)
+    assert make_plan(7) != make_plan(8)
+    assert make_plan(7, servers=2) != make_plan(7)
+
+
+async def test_an_outbox_is_waited_for_until_it_is_empty() -> None:
+    """`until_delivered` asks again while entries wait, not where there is no outbox, and minds what is set aside."""
+    waiting = [2, 1, 0]
+
+    def ops(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "without.example":
+            return httpx.Response(404)
+        if request.url.host == "refused.example":
+            return httpx.Response(200, json={"waiting": 0, "set_aside": 1})
+        return httpx.Response(200, json={"waiting": waiting.pop(0), "set_aside": 0})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(ops)) as client:
+        with trio.fail_after(5):
+            await until_delivered(client, "http://without.example")
+            assert waiting == [2, 1, 0]
+            await until_delivered(client, "http://with.example")
+            assert waiting == []
+            with pytest.raises(NotDeliveredError):
+                await until_delivered(client, "http://refused.example")
