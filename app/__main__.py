@@ -1,9 +1,10 @@
-"""`python -m app serve | hash-user ID`: read the settings, bootstrap, serve; nothing else."""
+"""`python -m app serve | outbox deliver FILE | hash-user ID`: read the settings, bootstrap, serve; nothing else."""
 
 import argparse
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 import trio
@@ -14,6 +15,7 @@ from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
 
 CANNOT_START = 2
+NOT_ALL_DELIVERED = 1
 
 
 def main() -> int:
@@ -23,14 +25,26 @@ def main() -> int:
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
     hash_user = commands.add_parser("hash-user", help="print the hash under which telemetry knows a user")
     hash_user.add_argument("id")
+    outbox = commands.add_parser("outbox", help="what waits to be delivered to the database")
+    deliver = outbox.add_subparsers(dest="action", required=True).add_parser(
+        "deliver", help="deliver what a process that is gone left behind; exit code 1 when something is left"
+    )
+    deliver.add_argument("file", type=Path, help="under DATA_DIR/outbox, of a process that runs no more")
     arguments = parser.parse_args()
     try:
-        return _hash_user(arguments.id) if arguments.command == "hash-user" else _serve()
+        match arguments.command:
+            case "hash-user":
+                return _hash_user(arguments.id)
+            case "outbox":
+                return _deliver(arguments.file)
+            case _:
+                return _serve()
     except* StartError as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        _say(f"nursery-chat cannot start: {error}", sys.stderr)
+        what = "deliver" if arguments.command == "outbox" else "start"
+        _say(f"nursery-chat cannot {what}: {error}", sys.stderr)
     return CANNOT_START
 
 
@@ -41,6 +55,19 @@ def _serve() -> int:
 
     trio.run(bootstrap.run, settings, _say)
     return 0
+
+
+def _deliver(file: Path) -> int:
+    settings = load_settings()
+    log_to(level="error")
+    from app import bootstrap
+
+    end = trio.run(bootstrap.deliver_orphan, settings, file)
+    if end.problem is None and not end.set_aside:
+        _say(end.text())
+        return 0
+    _say(end.text(), sys.stderr)
+    return NOT_ALL_DELIVERED
 
 
 def _hash_user(user_id: str) -> int:

@@ -74,7 +74,7 @@ class ChatTurn:
                 *grounding.warnings,
                 *prompt.warnings,
                 *(("fallback",) if draft.fallback else ()),
-                *(("save_failed",) if saved == "no" else ()),
+                *record.shortfalls,
             ),
             saved=saved,
             plan=plan,

@@ -84,6 +84,9 @@ KINDS: Mapping[str, Kind] = {
         "caller", 505, "refused", False, "HTTP version not supported", "Please speak HTTP/1.1.",
         "HTTP/1.1 で通信してください。",
     ),
+    "stopped": Kind(
+        "caller", 499, "cancelled", True, "Stopped", "The answer was stopped.", "回答を停止しました。"
+    ),
     "overloaded": Kind(
         "overload", 503, "shed", True, "Overloaded", "Many people are asking right now. Please try again shortly.",
         "ただいま混み合っています。少し待ってからもう一度お試しください。",

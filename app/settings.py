@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
     bind: str = _setting("127.0.0.1:8000", "Address to listen on; port 0 takes a free one.", "host:port")
-    data_dir: Path = _setting(Path("var"), "Where the embedded database lives.", "path")
+    data_dir: Path = _setting(
+        Path("var"), "Where the outbox and the embedded database live: must outlive the process.", "path"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severity that is logged.")
 
     embedded_llm: Literal["local", "scripted"] = _setting(
@@ -75,9 +77,17 @@ class Settings(BaseSettings):
     llm_first_token_timeout: Seconds = _setting(20.0, "From asking the model to its first token.", "s")
     llm_idle_timeout: Seconds = _setting(10.0, "Between two tokens.", "s")
     llm_timeout: Seconds = _setting(40.0, "The whole model call.", "s")
-    db_save_timeout: Seconds = _setting(2.0, "Storing a message, after which the answer is given unsaved.", "s")
+    db_save_timeout: Seconds = _setting(2.0, "Storing a message, after which it is the outbox's.", "s")
     turn_timeout: Seconds = _setting(
         55.0, "The whole turn; common proxies give up at 60 s with a 504 of their own.", "s"
+    )
+    save_mode: Literal["await", "outbox"] = _setting(
+        "await",
+        "`await`: the reply waits for the database, `DB_SAVE_TIMEOUT` at most; `outbox`: for the outbox only.",
+    )
+    outbox: bool = _setting(True, "Keeps what the database does not take; off for deployments without a volume.")
+    outbox_sync: Literal["full", "normal"] = _setting(
+        "full", "`full` survives power loss (some 4 ms, shared by all who wait); `normal` the process's end only."
     )
     body_timeout: Seconds = _setting(15.0, "Receiving a request's body.", "s")
     graceful_timeout: Annotated[float, Field(ge=0.2, le=3600)] = _setting(
@@ -92,6 +102,9 @@ class Settings(BaseSettings):
 
     chat_history_limit_default: Count = _setting(20, "Newest messages the model is given.", "messages")
     chat_history_limit_max: Count = _setting(50, "The same for a message of over 500 characters.", "messages")
+    on_disconnect: Literal["cancel", "continue"] = _setting(
+        "cancel", "What becomes of a turn whose client leaves; a request's `on_disconnect` goes before it."
+    )
     max_chat_message_length: Count = _setting(2000, "Longest message.", "characters")
     max_body_bytes: Count = _setting(1 << 20, "Longest request body.", "bytes")
     max_connections: Count = _setting(
@@ -158,6 +171,10 @@ class Settings(BaseSettings):
             (
                 self.auth == "supabase",
                 "AUTH_MODE=supabase does not exist yet: set AUTH_MODE=dev, and BIND to a loopback address",
+            ),
+            (
+                self.save_mode == "outbox" and not self.outbox,
+                "SAVE_MODE=outbox needs the outbox: set OUTBOX=on, or SAVE_MODE=await",
             ),
             (not self.on_loopback, f"AUTH_MODE=dev is for loopback only, and BIND is {self.bind}"),
             (

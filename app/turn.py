@@ -15,8 +15,9 @@ Saved = Literal["database", "outbox", "no"]
 Surface = Literal["chat", "agent"]
 Plan = Literal["concurrent", "sequential"]
 Feature = Literal["chat", "agent"]
+OnDisconnect = Literal["cancel", "continue"]
 Fallback = Literal["model", "heuristic"]
-Shortfall = Literal["project_unavailable", "history_shortened", "save_failed", "fallback"]
+Shortfall = Literal["project_unavailable", "history_shortened", "save_deferred", "save_failed", "fallback"]
 """In what an answer is less than it should be, though it is given: the codes of a reply's `warnings`."""
 
 CURRENT_PLAN: ContextVar[Plan] = ContextVar("nursery_chat.plan", default="concurrent")
@@ -30,7 +31,11 @@ class TurnRequest:
     """A message that one user sends. `conversation_id` and `project_id` are None when the caller named none.
 
     `newest` is how many stored messages are read; None leaves it to the settings. `by_rules` asks the agent for an
-    answer without the model.
+    answer without the model. `on_disconnect` is what becomes of the turn when its client leaves.
+
+    A front end with the AI SDK names more. `or_page`: where `conversation_id` is none of the user's, the conversation
+    is `page_id`'s. `project_page` is the page that names the project, where that is not `page_id`. `message_id` is the
+    SDK's id of the question, and `replaces` that of the message whose turn this one takes the place of.
     """
 
     turn_id: uuid.UUID
@@ -46,6 +51,11 @@ class TurnRequest:
     newest: int | None = None
     with_history: bool = True
     by_rules: bool = False
+    on_disconnect: OnDisconnect = "cancel"
+    or_page: bool = False
+    project_page: str | None = None
+    message_id: str | None = None
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +71,9 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """The conversation of a turn with its newest messages, oldest first. `is_new`: no row of it exists yet."""
+    """The conversation of a turn with its newest messages, oldest first. `is_new`: the database does not have it yet,
+    though messages of it may be on their way there.
+    """
 
     id: uuid.UUID
     messages: Sequence[StoredMessage] = ()
@@ -80,12 +92,16 @@ class Project:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grounding:
-    """What the model must know, and when the turn was admitted: later than every message that was seen."""
+    """What the model must know, and when the turn was admitted: later than every message that was seen.
+
+    `regenerates` is the turn that this one takes the place of, where the request named one that was found.
+    """
 
     conversation: Conversation
     project: Project | None
     admitted_at: datetime
     warnings: tuple[Shortfall, ...] = ()
+    regenerates: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,12 @@ def build_instruments(meter: Meter) -> Instruments:
 
 
 def watch(
-    meter: Meter, name: str, read: Callable[[], float], description: str, attributes: Mapping[str, str] | None = None
+    meter: Meter,
+    name: str,
+    read: Callable[[], float],
+    description: str,
+    attributes: Mapping[str, str] | None = None,
+    unit: str = "",
 ) -> None:
     """Make gauge `name`, whose value is whatever `read` returns at the moment of a collection.
 
@@ -78,7 +83,7 @@ def watch(
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
         yield Observation(read(), attributes)
 
-    meter.create_observable_gauge(name, [observe], description=description)
+    meter.create_observable_gauge(name, [observe], unit=unit, description=description)
 
 
 def watch_each(

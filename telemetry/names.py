@@ -42,6 +42,10 @@ PERFORMANCE_KEYS: Final = {
 """Stage to its key in a reply's `performance_metrics`."""
 AGENT_KEY: Final = "agent_processing_time"
 """The key that agent turns have besides, for stage AGENT."""
+FIRST_TOKEN_KEY: Final = "time_to_first_token"
+"""The key that streamed turns have besides, from the turn's start on."""
+SHOWN_STAGES: Final = frozenset({DB_FETCH, LLM_QUEUE, LLM, AGENT, DB_SAVE})
+"""The stages that a stream shows live: those that replies have figures of."""
 
 # Span attributes of ours.
 CHAT_PLAN: Final = "chat.plan"
@@ -110,6 +114,10 @@ BREAKER_STATE: Final = "breaker.state"
 CONNECTIONS: Final = "edge.connections"
 REFUSALS: Final = "edge.refusals"
 DROPS: Final = "edge.drops"
+OUTBOX_DEPTH: Final = "outbox.depth"
+OUTBOX_AGE: Final = "outbox.oldest.age"
+OUTBOX_PAUSED: Final = "outbox.paused"
+OUTBOX_REPLAYS: Final = "outbox.replays"
 OTEL_DROPPED: Final = "otel.dropped"
 MEMORY_USAGE: Final = "process.memory.usage"
 
@@ -124,6 +132,7 @@ KIND: Final = "kind"
 MODE: Final = "mode"
 CODE: Final = "code"
 SIGNAL: Final = "signal"
+STATE: Final = "state"
 
 TURN_BUCKETS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90)
 """Seconds. From a fast local turn to beyond TURN_TIMEOUT."""

@@ -59,6 +59,12 @@ class StageClock:
         reading = self.readings.get(stage)
         return reading.seconds if reading else 0.0
 
+    def first_token(self) -> dict[str, float]:
+        """Return what a streamed reply's `performance_metrics` have besides: the first token, if one came."""
+        if self.first_token_ns is None:
+            return {}
+        return {names.FIRST_TOKEN_KEY: (self.first_token_ns - self.started_ns) / 1e9}
+
     def performance_metrics(self) -> dict[str, float]:
         """Return the reply's `performance_metrics`: seconds by key, every key present; the agent's when it ran."""
         metrics = {key: self.seconds(stage) for stage, key in names.PERFORMANCE_KEYS.items()}

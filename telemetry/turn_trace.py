@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import trio
 from opentelemetry import context as otel_context
@@ -52,6 +52,22 @@ class Classified(Protocol):
     outcome: names.Outcome
 
 
+StageState = Literal["running", "done", "failed"]
+
+
+class Watcher(Protocol):
+    """Is told of one turn while it runs. Must not wait, and must not raise."""
+
+    def stage(self, name: str, state: StageState, seconds: float | None) -> None:
+        """Hear that a stage begins, or how it ended after so many seconds."""
+
+    def let_in(self, conversation_id: str | None) -> None:
+        """Hear that the turn waits for the model, or has it."""
+
+    def queue(self, position: int, estimated_wait_s: float) -> None:
+        """Hear where in the model's queue the turn is; 1 is next."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnTelemetry:
     """What every turn's trace needs: tracer, instruments, the key of user ids, and who hears of a turn's end."""
@@ -63,10 +79,19 @@ class TurnTelemetry:
     listeners: tuple[Callable[[TurnFacts], None], ...] = ()
     new_clock: Callable[[], StageClock] = StageClock
 
-    def turn(self, *, turn_id: str, user_id: str, trace_id: str, surface: str, plan: str = "concurrent") -> "TurnTrace":
+    def turn(
+        self,
+        *,
+        turn_id: str,
+        user_id: str,
+        trace_id: str,
+        surface: str,
+        plan: str = "concurrent",
+        watcher: Watcher | None = None,
+    ) -> "TurnTrace":
         """Return the trace of a turn that begins now; enter it in the turn's own task."""
         self.active_users.seen(user_id)
-        return TurnTrace(self, turn_id, user_hash(self.user_key, user_id), trace_id, surface, plan)
+        return TurnTrace(self, turn_id, user_hash(self.user_key, user_id), trace_id, surface, plan, watcher)
 
 
 def user_hash(key: bytes, user_id: str) -> str:
@@ -78,7 +103,14 @@ class TurnTrace:
     """The span `chat.turn` and the turn's readings. Enter it once."""
 
     def __init__(
-        self, telemetry: TurnTelemetry, turn_id: str, user: str, trace_id: str, surface: str, plan: str
+        self,
+        telemetry: TurnTelemetry,
+        turn_id: str,
+        user: str,
+        trace_id: str,
+        surface: str,
+        plan: str,
+        watcher: Watcher | None = None,
     ) -> None:
         self.clock = telemetry.new_clock()
         self.instruments = telemetry.instruments
@@ -87,6 +119,8 @@ class TurnTrace:
         self.trace_id = trace_id
         self.plan = plan
         self.surface = surface
+        self.watcher = watcher
+        """Who is told of the turn while it runs, if anybody is."""
         self.outcome: names.Outcome = "ok"
         self.error_type: str | None = None
         self.cancelled_by = "cancelled"
@@ -140,6 +174,11 @@ class TurnTrace:
         for span in self._open:
             span.set_attributes(ids)
         self._end_waiting(ids)
+
+    def let_in(self) -> None:
+        """Tell the watcher that the turn has come as far as the model's queue."""
+        if self.watcher is not None:
+            self.watcher.let_in(self.conversation_id)
 
     def fall_back(self, kind: str) -> None:
         """Count that the turn goes on in a second-best way, and say so on its span."""
@@ -260,6 +299,8 @@ class StageTrace:
         self._span = self.turn.open_span(self.span_name, self.kind, self.start_ns, self.attributes, parent)
         self.context = set_span_in_context(self._span) if self.turn.recording else self.turn.context
         self._token = otel_context.attach(self.context)
+        if self.turn.watcher is not None:
+            self.turn.watcher.stage(self.name, "running", None)
         return self
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
@@ -285,6 +326,9 @@ class StageTrace:
         self.turn.close_span(self._span, reading.end_ns, self.error_type)
         labels = {names.STAGE: self.name, names.OUTCOME: self.outcome, names.PLAN: self.turn.plan}
         self.turn.instruments.stage_duration.record(reading.seconds, labels, context=self.context)
+        if self.turn.watcher is not None:
+            state: StageState = "done" if self.error_type is None else "failed"
+            self.turn.watcher.stage(self.name, state, reading.seconds)
 
 
 def classify(error: BaseException) -> tuple[names.Outcome, str]:

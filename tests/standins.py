@@ -18,7 +18,8 @@ from app.admit.door import Door
 from app.admit.gate import Gate
 from app.chat_turn import ChatTurn
 from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText
-from app.edge.turns import TurnEnd, Turns
+from app.edge.turn_feed import TurnEnd
+from app.edge.turns import Turns
 from app.fetch.grounding import GroundingFetch
 from app.fetch.history import HistoryFetch
 from app.fetch.project import ProjectFetch
@@ -26,7 +27,7 @@ from app.fetch.prompt import PromptRules
 from app.generate.agent_speaker import AgentSpeaker
 from app.generate.model_call import Generate, ModelRules
 from app.generate.speaker import TutorSpeaker
-from app.save.turn_record import Save
+from app.save.turn_record import Mode, Save
 from app.turn import Conversation, Feature, Plan, Project, StoredMessage, TokenUsage, TurnRequest
 from telemetry.active_users import ActiveUsers
 from telemetry.metrics import build_instruments
@@ -285,6 +286,8 @@ async def open_house(
     prompt_max_chars: int = 48_000,
     plan: Plan = "concurrent",
     model_ready: Callable[[], bool] = lambda: True,
+    outbox: Any = None,
+    save_mode: Mode = "await",
 ) -> AsyncIterator[House]:
     """Open a house with API.md's default deadlines; leaving it waits for the turns."""
     database = database if database is not None else MemoryDatabase()
@@ -293,13 +296,14 @@ async def open_house(
     door, gate = Door(model_ready), Gate(slots, queue_timeout_s)
     rules = ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)
     generate = Generate(model, rules)
+    history = HistoryFetch(database, newest=20, newest_for_long=50, outbox=outbox)
     stages = partial(
         ChatTurn,
         door=door,
-        fetch=GroundingFetch(HistoryFetch(database, newest=20, newest_for_long=50), ProjectFetch(database), 5.0),
+        fetch=GroundingFetch(history, ProjectFetch(database), 5.0),
         prompt_rules=PromptRules("You are a tutor.", prompt_max_chars),
         gate=gate,
-        save=Save(database, 2.0),
+        save=Save(database, 2.0, outbox, save_mode),
         timeout_s=turn_timeout_s,
     )
     chat_turns: dict[Feature, ChatTurn] = {

@@ -4,25 +4,34 @@ from collections.abc import Callable
 
 from app.errors import OverloadFault
 
+FULL_RETRY_S = 5.0
+"""Before that, a disk or a database that was away is seldom back."""
+
 
 class Door:
-    """Refuses turns while the server drains, or while the embedded model loads.
+    """Refuses turns while the server drains, while the embedded model loads, or while no answer could be kept.
 
     Args:
         model_ready: whether the model could be asked now.
+        has_room: whether the rows of a turn could be kept if the database failed.
     """
 
-    def __init__(self, model_ready: Callable[[], bool]) -> None:
+    def __init__(self, model_ready: Callable[[], bool], has_room: Callable[[], bool] = lambda: True) -> None:
         self._model_ready = model_ready
+        self._has_room = has_room
         self.draining = False
 
     def check(self, *, needs_model: bool = True) -> None:
         """Let the turn pass; one that does not need the model may pass while that loads.
 
         Raises:
-            OverloadFault: `draining` or `model_loading`, with `Retry-After`.
+            OverloadFault: `draining`, `model_loading`, or `overloaded` (the outbox is full), with `Retry-After`.
         """
         if self.draining:
             raise OverloadFault("draining")
         if needs_model and not self._model_ready():
             raise OverloadFault("model_loading")
+        if not self._has_room():
+            raise OverloadFault(
+                "overloaded", "the outbox or its disk is full", retry_after_s=FULL_RETRY_S, error_type="outbox_full"
+            )

@@ -4,9 +4,10 @@ A slot is held while the model is asked, never during a fetch or a save. It is a
 the `async with`, by an answer, a fault or a cancellation, has given the slot back.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import trio
 
@@ -14,6 +15,9 @@ from app.deadlines import stage_deadline
 from app.errors import OverloadFault, StageTimeout
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
+
+TOLD_PLACES = 100
+"""So far back turns are told of each step forward; with thousands behind, each step would cost them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Gate:
         self._mean_hold_s = 1.0
         self._freed = trio.lowlevel.ParkingLot()
         self._spare: list[trio.CancelScope] = []
+        self._line: dict[TurnTrace, int] = {}  # who waits, first come first, and the place each was told last
 
     def statistics(self) -> GateStatistics:
         """Return the gate's state now; safe to call from any thread."""
@@ -95,9 +100,11 @@ class Gate:
         )
         try:
             with queue, stage_deadline(names.LLM_QUEUE, self._queue_timeout_s):
+                trace.let_in()
                 if self._spare and not self._limiter.available_tokens:
                     self._spare.pop().cancel()
-                await held.enter_async_context(self._limiter)
+                with self._in_line(trace):
+                    await held.enter_async_context(self._limiter)
                 how = "admitted"
         except StageTimeout as exc:
             how = "shed"
@@ -106,6 +113,27 @@ class Gate:
             labels = {names.OUTCOME: how}
             wait_s = trace.clock.seconds(names.LLM_QUEUE)
             trace.instruments.limiter_wait.record(wait_s, labels, context=trace.context)
+
+    @contextmanager
+    def _in_line(self, trace: TurnTrace) -> Iterator[None]:
+        """Tell those who wait where they are, as often as that changes. Who need not wait is told nothing."""
+        if self._limiter.available_tokens > 0:
+            yield
+            return
+        self._line[trace] = place = len(self._line) + 1
+        self._tell_place(trace, place)
+        try:
+            yield
+        finally:
+            del self._line[trace]
+            for now, (other, told) in enumerate(islice(self._line.items(), TOLD_PLACES), 1):
+                if now != told:
+                    self._line[other] = now
+                    self._tell_place(other, now)
+
+    def _tell_place(self, trace: TurnTrace, place: int) -> None:
+        if trace.watcher is not None:
+            trace.watcher.queue(place, round(place * self._mean_hold_s / self._limiter.total_tokens, 1))
 
     def _refusal(self) -> OverloadFault:
         state = self.statistics()

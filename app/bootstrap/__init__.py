@@ -9,10 +9,12 @@ import os
 import secrets
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import trio
 
 from app.bootstrap.joining import Parts, join
+from app.bootstrap.outbox import Delivered, deliver, open_delivering_outbox
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
@@ -20,7 +22,7 @@ from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
 
-__all__ = ["Breakers", "ChosenModel", "Parts", "join", "open_database", "open_model", "run"]
+__all__ = ["Breakers", "ChosenModel", "Parts", "deliver_orphan", "join", "open_database", "open_model", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,11 @@ async def run(
             open_database(settings, services, providers, breakers.database) as database,
             open_model(settings, services, providers, breakers.model) as model,
         ):
-            async with trio.open_nursery() as turn_nursery:
-                parts = join(settings, providers, database, model, turn_nursery, instance, breakers)
+            async with (
+                open_delivering_outbox(settings, database, providers) as outbox,
+                trio.open_nursery() as turn_nursery,
+            ):
+                parts = join(settings, providers, database, model, turn_nursery, instance, breakers, outbox)
                 extend(parts)
                 async with trio.open_nursery() as edge:
                     await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))
@@ -69,6 +74,22 @@ async def run(
         await providers.shutdown(TELEMETRY_FLUSH_S)
     log.info("server.stopped", extra={"instance": instance})
     forget_unwritten()
+
+
+async def deliver_orphan(settings: Settings, file: Path) -> Delivered:
+    """Deliver what a process that is gone left in `file`, an outbox, and remove that once it is empty.
+
+    Raises:
+        StartError: it cannot be opened, or the database is not configured (bare, or in an exception group).
+    """
+    silent = build_providers(
+        service_version=VERSION,
+        instance=secrets.token_hex(6),
+        traces_endpoint_set=False,
+        metrics_endpoint_set=False,
+        sdk_disabled=True,
+    )
+    return await deliver(settings, file, silent)
 
 
 def _spare_the_collector() -> None:
@@ -85,6 +106,7 @@ def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:
         last_call_s=min(settings.graceful_timeout / 2, 2 * settings.db_save_timeout + LAST_ANSWERS_S),
         on_drain=partial(setattr, parts.door, "draining", True),
         on_last_call=parts.turns.end,
+        turns_over=parts.turns.over,
     )
 
 

@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from app.admit.door import Door
 from app.admit.gate import Gate
 from app.admit.rollout import Rollout, RolloutRules, Share
+from app.bootstrap.outbox import is_degraded
 from app.bootstrap.upstreams import Breakers, ChosenModel
 from app.chat_turn import ChatTurn
 from app.clients.ports import Database
@@ -28,13 +29,16 @@ from app.fetch.prompt import PromptRules
 from app.generate.agent_speaker import AgentSpeaker
 from app.generate.model_call import Generate, ModelRules
 from app.generate.speaker import TutorSpeaker
+from app.ops.outbox_routes import outbox_routes
 from app.ops.recent_turns import RecentTurns
 from app.ops.rollout_routes import rollout_routes
 from app.ops.routes import OpsRules, ops_routes
 from app.receive.identity import DevIdentity
 from app.receive.payload import PayloadRules
 from app.receive.routes import Readiness, agent_routes, chat_routes, health_routes
+from app.receive.stream_routes import stream_routes
 from app.respond.agent_body import agent_status
+from app.save.outbox_file import Outbox
 from app.save.turn_record import Save
 from app.settings import Settings
 from app.turn import Feature
@@ -71,12 +75,13 @@ def join(
     turn_nursery: trio.Nursery,
     instance: str,
     breakers: Breakers | None = None,
+    outbox: Outbox | None = None,
 ) -> Parts:
     """Join the parts of a server; nothing runs yet."""
-    door = Door(model.ready)
+    door = Door(model.ready, outbox.has_room if outbox else lambda: True)
     slots = min(settings.openai_api_pool_size, model.slots or settings.openai_api_pool_size)
     gate = Gate(slots, settings.llm_queue_timeout)
-    chat_turns = _chat_turns(settings, database, model, door, gate)
+    chat_turns = _chat_turns(settings, database, outbox, model, door, gate)
     rollout = Rollout(_rollout_rules(settings))
     instruments = build_instruments(providers.meter)
     recent, users = RecentTurns(), ActiveUsers(time.monotonic)
@@ -96,7 +101,7 @@ def join(
     )
     breakers = breakers or Breakers()
     _watch(providers, gate, turns, edge, door, users, breakers)
-    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance, breakers)
+    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance, breakers, outbox)
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
     return Parts(app=app, quart=quart, edge=edge, door=door, gate=gate, turns=turns, recent=recent)
 
@@ -111,12 +116,13 @@ def _rollout_rules(settings: Settings) -> RolloutRules:
 
 
 def _chat_turns(
-    settings: Settings, database: Database, model: ChosenModel, door: Door, gate: Gate
+    settings: Settings, database: Database, outbox: Outbox | None, model: ChosenModel, door: Door, gate: Gate
 ) -> dict[Feature, ChatTurn]:
     history = HistoryFetch(
         database,
         newest=settings.chat_history_limit_default,
         newest_for_long=settings.chat_history_limit_max,
+        outbox=outbox,
     )
     rules = ModelRules(
         max_tokens=settings.openai_max_tokens or model.max_tokens,
@@ -130,9 +136,13 @@ def _chat_turns(
         ChatTurn,
         door=door,
         fetch=GroundingFetch(history, ProjectFetch(database), settings.db_fetch_timeout),
-        prompt_rules=PromptRules(_instructions(settings), settings.chat_prompt_max_chars or model.prompt_max_chars),
+        prompt_rules=PromptRules(
+            _instructions(settings),
+            settings.chat_prompt_max_chars or model.prompt_max_chars,
+            settings.chat_history_limit_max,
+        ),
         gate=gate,
-        save=Save(database, settings.db_save_timeout),
+        save=Save(database, settings.db_save_timeout, outbox, settings.save_mode),
         timeout_s=settings.turn_timeout,
     )
     return {
@@ -160,19 +170,25 @@ def _application(
     rollout: Rollout,
     instance: str,
     breakers: Breakers,
+    outbox: Outbox | None,
 ) -> QuartTrio:
     def readiness() -> Readiness:
         status = "draining" if door.draining else "ready" if model.ready() else "loading"
-        return Readiness(status=status, degraded=breakers.degraded())
+        return Readiness(status=status, degraded=(*breakers.degraded(), *(("outbox",) if is_degraded(outbox) else ())))
 
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
     ops = OpsRules(token=token, on_loopback=settings.on_loopback, instance=instance)
     enabled = settings.enable_conversation_agent
-    payload = PayloadRules(settings.max_chat_message_length, settings.chat_history_limit_max if enabled else None)
+    payload = PayloadRules(
+        settings.max_chat_message_length,
+        settings.chat_history_limit_max if enabled else None,
+        settings.on_disconnect,
+    )
     identity = DevIdentity(database, make_users=settings.embedded_database, timeout_s=settings.db_fetch_timeout)
     front_end = [
         health_routes(readiness),
         chat_routes(identity, turns, payload),
+        stream_routes(identity, turns, payload),
         agent_routes(identity, turns, payload, agent_status(enabled=enabled, model=model.chat.name)),
     ]
     return build_application(
@@ -180,6 +196,7 @@ def _application(
             *(allow_origins(blueprint, settings.cors_origins) for blueprint in front_end),
             ops_routes(ops, recent, settings.masked, Scrape(providers.scrape).page),
             rollout_routes(ops, rollout),
+            *([outbox_routes(ops, outbox)] if outbox else ()),
         ],
         max_body_bytes=settings.max_body_bytes,
         body_timeout_s=settings.body_timeout,

@@ -106,10 +106,15 @@ def json_response(body: object, status: int = 200, content_type: str = "applicat
 
 
 async def problem_response(fault: Fault) -> Response:
-    """Return a fault that is not about a turn; those that no caller can help are logged."""
+    """Return a fault that is not about a turn."""
+    log_refusal(fault)
+    return _problem(fault)
+
+
+def log_refusal(fault: Fault) -> None:
+    """Log why a request was refused before it was a turn, unless that is its caller's doing."""
     if fault.kind.blame != "caller":
         log.warning("request.failed", extra={"code": fault.code, "error": fault.error_type, "note": fault.note})
-    return _problem(fault)
 
 
 def _problem(fault: Fault) -> Response:

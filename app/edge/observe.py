@@ -53,6 +53,8 @@ class RequestFacts:
     trace_id: str
     route: str | None = None
     status: int | None = None
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """What is to be done when the request is over, however it ended: its answer may never have begun."""
 
 
 REQUEST: ContextVar[RequestFacts] = ContextVar("nursery_chat.request")
@@ -92,6 +94,8 @@ class Observe:
             await self._answer(scope, receive, send, facts, headers)
         finally:
             otel_context.detach(token)
+            for act in facts.at_end:
+                act()
             self._end(span, facts, method, time.perf_counter() - start, context)
 
     async def _answer(

@@ -17,7 +17,7 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,6 +58,8 @@ class DrainRules:
     last_call_s: float
     on_drain: Callable[[], None]
     on_last_call: Callable[[], None]
+    turns_over: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """Returns when no turn runs: one may go on though its client has left."""
 
 
 class Edge:
@@ -123,6 +125,8 @@ class Edge:
                         await trio.sleep(drain.grace_s)
                         accepting.cancel_scope.cancel()
                     await context.terminated.set()
+                with trio.move_on_at(begun + drain.timeout_s):
+                    await drain.turns_over()
                 drain_nursery.cancel_scope.cancel()
             await lifespan.wait_for_shutdown()
             lifespan_nursery.cancel_scope.cancel()

@@ -5,30 +5,20 @@ do (its shielded saves) it does in its own time, which the drain waits for.
 """
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import trio
 
 from app.chat_turn import ChatTurn
-from app.errors import Contained, Fault, InternalFault, OverloadFault
+from app.edge.turn_feed import TurnEnd
+from app.edge.turn_table import RunningTurn, TurnTable
+from app.errors import CallerFault, Contained, Fault, InternalFault, OverloadFault
 from app.turn import Feature, Plan, TurnOutcome, TurnRequest
 from telemetry import names
-from telemetry.stage_clock import StageClock
 from telemetry.turn_trace import TurnTelemetry, TurnTrace
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEnd:
-    """How a turn ended, and its readings."""
-
-    result: TurnOutcome | Fault
-    clock: StageClock
 
 
 class Turns:
@@ -52,7 +42,9 @@ class Turns:
         self._chat_turns = chat_turns
         self._telemetry = telemetry
         self._plan = plan
-        self._running: dict[trio.CancelScope, TurnTrace] = {}
+        self._running: set[RunningTurn] = set()
+        self._one_less = trio.lowlevel.ParkingLot()
+        self.table = TurnTable()
 
     def in_flight(self) -> int:
         """Return how many turns run now; safe to call from any thread."""
@@ -60,74 +52,62 @@ class Turns:
 
     def end(self) -> None:
         """Cancel every turn that runs; those who follow one are told `draining`, after its saves."""
-        for scope, trace in self._running.items():
-            trace.cancelled_by = "draining"
-            scope.cancel()
+        for turn in self._running:
+            turn.cut("draining")
+
+    async def over(self) -> None:
+        """Return as soon as no turn runs."""
+        while self._running:
+            await self._one_less.park()
 
     async def follow(self, request: TurnRequest, trace_id: str) -> TurnEnd:
-        """Run a turn and return how it ended. Cancelling the caller (the client left) cancels the turn.
+        """Run a turn and return how it ended. Cancelling the caller: the client left.
 
         Raises:
             OverloadFault: `draining`: the server ended before the turn could.
         """
-        sender, receiver = trio.open_memory_channel[str | TurnEnd](1)
-        with self._begun(request, trace_id, sender):
-            async for event in receiver:
-                if isinstance(event, TurnEnd):
-                    return event
-        raise OverloadFault("draining", "cut off by the end of the drain")
-
-    @contextmanager
-    def following(self, request: TurnRequest, trace_id: str) -> Iterator[trio.MemoryReceiveChannel[str | TurnEnd]]:
-        """Run a turn; yield a channel of its answer's pieces as they come, and last, of how it ended.
-
-        Leaving early cancels the turn. Nobody waits for a slow reader of the channel: what it has not taken yet is a
-        part of the answer, which is kept in memory anyway. The channel may end without an end: the server ended first.
-        """
-        sender, receiver = trio.open_memory_channel[str | TurnEnd](math.inf)
-        with self._begun(request, trace_id, sender, partial(_tell, sender)):
-            yield receiver
-
-    @contextmanager
-    def _begun(
-        self,
-        request: TurnRequest,
-        trace_id: str,
-        sender: trio.MemorySendChannel[str | TurnEnd],
-        on_text: Callable[[str], None] | None = None,
-    ) -> Iterator[None]:
-        request = replace(request, plan=self._plan(request.feature, request.user_id))
-        scope = trio.CancelScope()
-        self._nursery.start_soon(self._run, request, trace_id, scope, sender, on_text)
+        turn = self._started(request, trace_id)
         try:
-            yield
+            await turn.feed.until_over()
         finally:
-            scope.cancel()  # nothing is left to cancel when the turn has ended
+            turn.leave()
+        if turn.feed.end is None:
+            raise OverloadFault("draining", "cut off by the end of the drain")
+        return turn.feed.end
 
-    async def _run(
-        self,
-        request: TurnRequest,
-        trace_id: str,
-        scope: trio.CancelScope,
-        sender: trio.MemorySendChannel[str | TurnEnd],
-        on_text: Callable[[str], None] | None,
-    ) -> None:
-        with sender:
+    def begin(self, request: TurnRequest, trace_id: str) -> RunningTurn:
+        """Run a turn that tells its followers of itself, and can be found; its caller calls `leave` in the end."""
+        turn = self._started(request, trace_id, told=True)
+        self.table.add(turn)
+        return turn
+
+    def _started(self, request: TurnRequest, trace_id: str, *, told: bool = False) -> RunningTurn:
+        turn = RunningTurn(replace(request, plan=self._plan(request.feature, request.user_id)), trace_id)
+        self._running.add(turn)
+        self._nursery.start_soon(self._run, turn, told)
+        return turn
+
+    async def _run(self, turn: RunningTurn, told: bool) -> None:
+        try:
             trace = self._telemetry.turn(
-                turn_id=str(request.turn_id),
-                user_id=request.user_id,
-                trace_id=trace_id,
-                surface=request.surface,
-                plan=request.plan,
+                turn_id=str(turn.request.turn_id),
+                user_id=turn.request.user_id,
+                trace_id=turn.trace_id,
+                surface=turn.request.surface,
+                plan=turn.request.plan,
+                watcher=turn.feed if told else None,
             )
-            result: TurnOutcome | Fault = OverloadFault("draining", "ended by the drain")
-            self._running[scope] = trace
-            try:
-                with scope:
-                    result = await self._turn(request, trace, on_text)
-            finally:
-                del self._running[scope]
-            _tell(sender, TurnEnd(result, trace.clock))
+            turn.watched(trace)
+            result: TurnOutcome | Fault | None = None
+            with turn.scope:
+                result = await self._turn(turn.request, trace, turn.feed.text if told else None)
+            turn.feed.finish(TurnEnd(result or _cut_off(turn), trace.clock))
+        finally:
+            turn.feed.close()  # without an end, when the server ended first
+            self._running.remove(turn)
+            self._one_less.unpark_all()
+            if told:
+                self.table.end(turn)
 
     async def _turn(
         self, request: TurnRequest, trace: TurnTrace, on_text: Callable[[str], None] | None
@@ -149,10 +129,10 @@ def _logged_fault(error: Exception, trace: TurnTrace) -> Fault:
     return InternalFault("internal_error", type(error).__name__)
 
 
-def _tell(sender: trio.MemorySendChannel[str | TurnEnd], event: str | TurnEnd) -> None:
-    """Pass an event on, unless nobody is there to take it any more."""
-    with suppress(trio.BrokenResourceError):
-        sender.send_nowait(event)
+def _cut_off(turn: RunningTurn) -> Fault:
+    if turn.cut_by == "draining":
+        return OverloadFault("draining", "ended by the drain")
+    return CallerFault("stopped", turn.cut_by or "")
 
 
 def _describe(trace: TurnTrace, outcome: TurnOutcome) -> None:

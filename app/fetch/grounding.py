@@ -9,6 +9,7 @@ from app.deadlines import stage_deadline, stage_nursery
 from app.errors import DatabaseFault
 from app.fetch.history import HistoryFetch, admission_time
 from app.fetch.project import ProjectFetch, names_project
+from app.standing import turn_named
 from app.turn import Conversation, Grounding, Project, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
@@ -54,6 +55,7 @@ class GroundingFetch:
             project=found.project,
             admitted_at=admission_time(trace.clock.wall(trace.clock.now()), conversation),
             warnings=("project_unavailable",) if found.missing else (),
+            regenerates=turn_named(conversation.messages, request.replaces) if request.replaces else None,
         )
 
     async def _side_by_side(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:

@@ -1,11 +1,18 @@
-"""The turn's conversation and its newest messages, in one request."""
+"""The turn's conversation and its newest messages, in one request, with what is still on its way to the database.
+
+Read your own writes: rows that wait in this process's outbox are looked at before the request is sent. Whatever is
+delivered meanwhile is then in both and counts once; the other way round it could be in neither.
+"""
 
 import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-from app.clients.ports import Database
+from app.clients.ports import Database, LogRow
 from app.errors import CallerFault
-from app.turn import TURN_IDS, Conversation, TurnRequest
+from app.turn import TURN_IDS, Conversation, StoredMessage, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
@@ -13,13 +20,29 @@ LONG_MESSAGE_CHARS = 500
 """A message longer than this gets the longer history."""
 
 
-class HistoryFetch:
-    """Reads the newest `newest` messages, or `newest_for_long` when the message is a long one."""
+class OnTheWay(Protocol):
+    """What the history asks of an outbox (`outbox_file.Outbox` is one)."""
 
-    def __init__(self, database: Database, *, newest: int, newest_for_long: int) -> None:
+    def undelivered(self, user_id: str) -> Sequence[LogRow]:
+        """Return the user's rows that the database may not have yet, under the ids of conversations that stand."""
+
+    def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
+        """Return the id under which a conversation stands that lost the race for its page; any other's own."""
+
+
+class HistoryFetch:
+    """Reads the newest `newest` messages, or `newest_for_long` when the message is a long one.
+
+    `outbox` holds what is on its way to the database; None where there is none.
+    """
+
+    def __init__(
+        self, database: Database, *, newest: int, newest_for_long: int, outbox: OnTheWay | None = None
+    ) -> None:
         self._database = database
         self._newest = newest
         self._newest_for_long = newest_for_long
+        self._outbox = outbox
 
     async def __call__(self, request: TurnRequest, trace: TurnTrace) -> Conversation:
         """Return the conversation; one that does not exist yet has the id it will be made with.
@@ -30,14 +53,67 @@ class HistoryFetch:
         """
         newest = self._newest_for_long if len(request.message) > LONG_MESSAGE_CHARS else self._newest
         newest = request.newest or newest
+        waiting = self._outbox.undelivered(request.user_id) if self._outbox else ()
         with trace.stage(names.FETCH_CONVERSATION):
             if request.conversation_id is not None:
-                found = await self._database.conversation(request.user_id, request.conversation_id, newest)
-                if found is None:
-                    raise CallerFault("not_found", stage=names.DB_FETCH)
-                return found
-            found = await self._database.conversation_for_page(request.user_id, request.page_id, newest)
-        return found or Conversation(id=conversation_id(request.user_id, request.page_id), is_new=True)
+                return await self._named(request, self._resolve(request.conversation_id), newest, waiting)
+            return await self._of_page(request, newest, waiting)
+
+    async def _named(
+        self, request: TurnRequest, named: uuid.UUID, newest: int, waiting: Sequence[LogRow]
+    ) -> Conversation:
+        found = await self._database.conversation(request.user_id, named, newest)
+        rows = _rows_of({named}, waiting)
+        if found is None and not rows:
+            if request.or_page:
+                return await self._of_page(request, newest, waiting)
+            raise CallerFault("not_found", stage=names.DB_FETCH)
+        # Only for its own page may a conversation be made: of another page's, a row that waits knows that one.
+        new = Conversation(id=named, is_new=named == self._made_as(request))
+        return merged(found or new, rows, newest)
+
+    async def _of_page(self, request: TurnRequest, newest: int, waiting: Sequence[LogRow]) -> Conversation:
+        made_as = self._made_as(request)
+        found = await self._database.conversation_for_page(request.user_id, request.page_id, newest)
+        conversation = found or Conversation(id=made_as, is_new=True)
+        return merged(conversation, _rows_of({conversation.id, made_as}, waiting), newest)
+
+    def _made_as(self, request: TurnRequest) -> uuid.UUID:
+        """Return the id under which the page's conversation is made, and its rows wait if another is found there."""
+        return self._resolve(conversation_id(request.user_id, request.page_id))
+
+    def _resolve(self, id_: uuid.UUID) -> uuid.UUID:
+        return self._outbox.resolve(id_) if self._outbox else id_
+
+
+def _rows_of(ids: Collection[uuid.UUID], rows: Sequence[LogRow]) -> list[LogRow]:
+    return [row for row in rows if row.conversation_id in ids]
+
+
+def merged(conversation: Conversation, rows: Sequence[LogRow], newest: int) -> Conversation:
+    """Return the conversation with rows that are on their way to it: each message once, oldest first, `newest` of them.
+
+    Args:
+        conversation: as the database has it, with its newest messages.
+        rows: of the conversation; any of them may be among its messages already.
+        newest: how many messages are kept, 1 or more.
+    """
+    if not rows:
+        return conversation
+    there = {(message.turn_id, message.sender) for message in conversation.messages}
+    missing = [_message(row) for row in rows if (str(row.turn_id), row.sender) not in there]
+    messages = sorted([*conversation.messages, *missing], key=lambda message: message.created_at)
+    return replace(conversation, messages=tuple(messages[-newest:]))
+
+
+def _message(row: LogRow) -> StoredMessage:
+    return StoredMessage(
+        sender=row.sender,
+        message=row.message,
+        created_at=row.created_at,
+        turn_id=str(row.turn_id),
+        context_data=row.context_data,
+    )
 
 
 def conversation_id(user_id: str, page_id: str) -> uuid.UUID:

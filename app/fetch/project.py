@@ -27,7 +27,7 @@ class ProjectFetch:
         """
         with trace.stage(names.FETCH_PROJECT):
             if request.project_id is None:
-                return await self._of_page(request.user_id, request.page_id)
+                return await self._of_page(request.user_id, _page(request))
             project = await self._database.project(request.user_id, request.project_id)
             if project is None:
                 raise CallerFault("not_found", stage=names.DB_FETCH)
@@ -45,13 +45,17 @@ class ProjectFetch:
 
 def names_project(request: TurnRequest) -> bool:
     """Return whether there is a project to be looked up."""
-    page = request.page_id
+    page = _page(request)
     return (
         request.project_id is not None
         or page.startswith(PROJECT_PAGE)
         or page == LATEST_PROJECT_PAGE
         or is_memo_page(page)
     )
+
+
+def _page(request: TurnRequest) -> str:
+    return request.page_id if request.project_page is None else request.project_page
 
 
 def is_memo_page(page_id: str) -> bool:

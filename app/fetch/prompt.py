@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from app.standing import history as history_of
 from app.turn import Grounding, Project, Prompt, PromptMessage, StoredMessage, TurnRequest
 
 PROJECT_LINE = (("テーマ", "theme", 30), ("問い", "question", 25), ("仮説", "hypothesis", 25))
@@ -12,10 +13,14 @@ PROJECT_LINE = (("テーマ", "theme", 30), ("問い", "question", 25), ("仮説
 
 @dataclass(frozen=True, slots=True)
 class PromptRules:
-    """The tutor's instructions, and how many characters a whole prompt may have."""
+    """The tutor's instructions, how many characters a whole prompt may have, and how many messages of the history.
+
+    The last is for a turn that takes the place of another alone: to find that one, more may have been read.
+    """
 
     instructions: str
     max_chars: int
+    newest: int = 50
 
 
 def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding, more: str = "") -> Prompt:
@@ -25,7 +30,8 @@ def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding,
     """
     system = _system(rules, request, grounding.project, more)
     room = rules.max_chars - len(system) - len(request.message)
-    turns = answered_turns(grounding.conversation.messages) if request.with_history else []
+    history_rows = history_of(grounding)[-rules.newest if request.replaces else 0 :]
+    turns = answered_turns(history_rows) if request.with_history else []
     kept = _newest_that_fit(turns, room)
     history = [PromptMessage(message.sender, message.message) for turn in kept for message in turn]
     return Prompt(
@@ -62,18 +68,17 @@ def answered_turns(messages: Iterable[StoredMessage]) -> list[tuple[StoredMessag
     """Return the turns that have a question and an answer's text, oldest first, each as that pair.
 
     Rows of one turn belong together even when another turn's rows lie between them. Rows without a turn id, as older
-    back ends wrote them, pair up with their neighbours. A turn that another one regenerated is left out.
+    back ends wrote them, pair up with their neighbours.
     """
     rows = list(messages)
-    replaced = {str(row.context_data["regenerates"]) for row in rows if row.context_data.get("regenerates")}
-    turns = [*_turns_by_id(rows, replaced), *_turns_by_order([row for row in rows if row.turn_id is None])]
+    turns = [*_turns_by_id(rows), *_turns_by_order([row for row in rows if row.turn_id is None])]
     return sorted(turns, key=lambda turn: turn[0].created_at)
 
 
-def _turns_by_id(rows: Sequence[StoredMessage], replaced: set[str]) -> list[tuple[StoredMessage, StoredMessage]]:
+def _turns_by_id(rows: Sequence[StoredMessage]) -> list[tuple[StoredMessage, StoredMessage]]:
     by_turn: dict[str, dict[str, StoredMessage]] = {}
     for row in rows:
-        if row.turn_id is not None and row.turn_id not in replaced:
+        if row.turn_id is not None:
             by_turn.setdefault(row.turn_id, {})[row.sender] = row
     pairs = [(turn["user"], turn["assistant"]) for turn in by_turn.values() if len(turn) == 2]
     return [pair for pair in pairs if pair[1].message.strip()]

@@ -22,6 +22,7 @@ from app.generate.agent.schema import SCHEMA, SCHEMA_NAME, read_model_answer
 from app.generate.agent.values import AgentView
 from app.generate.model_call import Generate
 from app.generate.speaker import NoStudy, Study
+from app.standing import history as history_of
 from app.turn import Draft, Grounding, Prompt, PromptMessage, StoredMessage, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace
@@ -75,7 +76,7 @@ class AgentSpeaker:
 
     def prepare(self, request: TurnRequest, grounding: Grounding, draft: Draft, trace: TurnTrace) -> str:
         """Let the rules look at the turn, put what they make of it into the draft, and return the acts to perform."""
-        history: Sequence[StoredMessage] = grounding.conversation.messages if request.with_history else ()
+        history: Sequence[StoredMessage] = history_of(grounding) if request.with_history else ()
         view = rule_view(history, request.message, grounding.project, grounding.admitted_at, timed=trace.stage)
         draft.agent = view
         return act_instructions(view.acts.acts, view.support.type, view.language)
@@ -103,7 +104,10 @@ class AgentSpeaker:
             draft.add("\n\n" + follow_up_list(view.follow_ups, view.language))
 
     def _by_rules(self, request: TurnRequest, view: AgentView, draft: Draft) -> None:
-        draft.parts.clear()
+        if draft.on_text is None:
+            draft.parts.clear()
+        elif draft.parts:  # somebody reads along: what was shown stays, and what is stored is what was shown
+            draft.add("\n\n")
         draft.add(rule_reply(view, request.message))
         draft.model, draft.finish = RULES_MODEL, "stop"
 

@@ -12,6 +12,8 @@ from app.turn import Draft, Prompt, PromptMessage
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace
 
+MAX_ANSWER_CHARS = 1 << 20
+"""`max_tokens` bounds an answer at some thousands of characters; a host that does not keep to it is cut off here."""
 STUDY_MAX_TOKENS = 2000
 """A full state and plan is some 1,400 characters in Japanese, 1,000 tokens by a wide margin."""
 
@@ -88,15 +90,25 @@ class Generate:
             self._record(draft, trace, stage)
 
     async def _ask(self, request: ModelRequest, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
+        room = MAX_ANSWER_CHARS
+
         def on_text(text: str) -> None:
-            if text:
+            nonlocal room
+            room -= len(text)
+            if text and room >= 0:
                 self._first_token(draft, trace, stage)
                 draft.add(text)
-            if draft.parts:
+            if room < 0:
+                silence.cancel()
+            elif draft.parts:
                 silence.deadline = trio.current_time() + self._rules.idle_s
 
         with trio.move_on_after(self._rules.first_token_s) as silence:
-            return await self._model.answer(request, on_text)
+            end = await self._model.answer(request, on_text)
+            if room >= 0:
+                return end
+        if room < 0:
+            raise ModelFault("model_error", "talks without end", error_type="answer_too_long")
         if draft.parts:
             raise StageTimeout(names.LLM_IDLE, self._rules.idle_s)
         raise StageTimeout(names.LLM_FIRST_TOKEN, self._rules.first_token_s)

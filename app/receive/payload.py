@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from app.errors import CallerFault
-from app.turn import TurnRequest
+from app.turn import OnDisconnect, TurnRequest
 
 MAX_NAME_CHARS = 255
 MAX_CONTEXT_CHARS = 20_000
@@ -58,6 +58,7 @@ class ChatPayload(BaseModel):
     project_id: StrictInt | Name | None = None
     page_id: Name | None = None
     context: Annotated[Text, Field(max_length=MAX_CONTEXT_CHARS)] | None = None
+    on_disconnect: OnDisconnect | None = None
 
 
 class AgentPayload(BaseModel):
@@ -76,10 +77,11 @@ class AgentPayload(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PayloadRules:
-    """The bounds that are settings; `agent_newest`, when the agent answers `/chat`, is how many messages it reads."""
+    """What is a setting; `agent_newest`, when the agent answers `/chat`, is how many messages it reads."""
 
     max_message_chars: int
     agent_newest: int | None = None
+    on_disconnect: OnDisconnect = "cancel"
 
 
 def parse_chat(body: bytes, user_id: str, rules: PayloadRules) -> TurnRequest:
@@ -88,17 +90,23 @@ def parse_chat(body: bytes, user_id: str, rules: PayloadRules) -> TurnRequest:
     Raises:
         CallerFault: `bad_json`, `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
     """
-    payload = _validated(ChatPayload, read_json(body))
+    return read_chat(read_json(body), user_id, rules)
+
+
+def read_chat(value: Any, user_id: str, rules: PayloadRules) -> TurnRequest:
+    """Return the turn that a body that was read as JSON asks for. Raises as `parse_chat`."""
+    payload = _validated(ChatPayload, value)
     return TurnRequest(
         turn_id=uuid.uuid4(),
         user_id=user_id,
-        message=_message(payload.message, rules),
+        message=checked_message(payload.message, rules),
         page_id=payload.page_id or DEFAULT_PAGE,
         conversation_id=payload.conversation_id,
         project_id=_id(payload.project_id),
         context=(payload.context or "").strip(),
         feature="chat" if rules.agent_newest is None else "agent",
         newest=rules.agent_newest,
+        on_disconnect=payload.on_disconnect or rules.on_disconnect,
     )
 
 
@@ -112,7 +120,7 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules) -> tuple[TurnReq
     request = TurnRequest(
         turn_id=uuid.uuid4(),
         user_id=user_id,
-        message=_message(payload.message, rules),
+        message=checked_message(payload.message, rules),
         page_id=payload.page_id or DEFAULT_PAGE,
         project_id=_id(payload.project_id),
         surface="agent",
@@ -120,6 +128,7 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules) -> tuple[TurnReq
         newest=min(max(payload.history_limit, 1), MAX_AGENT_HISTORY),
         with_history=payload.include_history,
         by_rules=payload.mock_mode,
+        on_disconnect=rules.on_disconnect,
     )
     return request, payload.debug_mode
 
@@ -128,7 +137,12 @@ def _id(value: int | str | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _message(text: str, rules: PayloadRules) -> str:
+def checked_message(text: str, rules: PayloadRules) -> str:
+    """Return a message without the space around it.
+
+    Raises:
+        CallerFault: `message_empty`, `message_too_long`.
+    """
     message = text.strip()
     if not message:
         raise CallerFault("message_empty")

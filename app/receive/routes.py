@@ -1,24 +1,21 @@
 """The routes of front ends and of load balancers. Thin: who asks, what they ask, follow the turn, reply."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
-from app.edge.application import json_response, read_json_body, reply_language, request_facts
-from app.edge.turns import TurnEnd, Turns
+from app.edge.application import json_response, read_json_body, request_facts
+from app.edge.turns import Turns
 from app.errors import Fault
 from app.receive.identity import Identity
-from app.receive.payload import PayloadRules, parse_agent, parse_chat
+from app.receive.payload import PayloadRules, parse_agent
+from app.receive.replies import reply, user_of
+from app.receive.streaming import refused, streamed, turn_asked
 from app.respond.agent_body import agent_body
-from app.respond.chat_body import chat_body, server_timing
-from app.respond.language import Language
-from app.respond.problem import problem_body, problem_headers
-from app.turn import TurnOutcome, TurnRequest
-from telemetry.stage_clock import StageClock
+from app.respond.chat_body import chat_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +44,18 @@ def health_routes(readiness: Callable[[], Readiness]) -> Blueprint:
 
 
 def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blueprint:
-    """Return `POST /chat`."""
+    """Return `POST /chat`: our body is answered as JSON, the AI SDK's as a stream."""
     routes = Blueprint("chat", __name__)
+    routes.register_error_handler(Fault, refused)
 
     @routes.post("/chat")
     async def chat() -> Response:
-        user_id = await _user(identity)
-        turn = parse_chat(await read_json_body(), user_id, rules)
+        user_id = await user_of(identity)
+        turn, for_sdk = await turn_asked(user_id, rules)
         await identity.admit(user_id)
-        return _reply(turn, await turns.follow(turn, request_facts().trace_id), chat_body)
+        if for_sdk:
+            return await streamed(turns, turn, for_sdk=True)
+        return reply(turn, await turns.follow(turn, request_facts().trace_id), chat_body)
 
     return routes
 
@@ -66,41 +66,15 @@ def agent_routes(identity: Identity, turns: Turns, rules: PayloadRules, status: 
 
     @routes.post("/conversation-agent/chat")
     async def agent_chat() -> Response:
-        user_id = await _user(identity)
+        user_id = await user_of(identity)
         turn, debug = parse_agent(await read_json_body(), user_id, rules)
         await identity.admit(user_id)
         body = partial(agent_body, turn, debug=debug)
-        return _reply(turn, await turns.follow(turn, request_facts().trace_id), body)
+        return reply(turn, await turns.follow(turn, request_facts().trace_id), body)
 
     @routes.get("/conversation-agent/status")
     async def agent_status() -> Response:
-        await _user(identity)
+        await user_of(identity)
         return json_response(status)
 
     return routes
-
-
-async def _user(identity: Identity) -> str:
-    return await identity.user(request.headers.get("authorization", ""), request.headers.get("host", ""))
-
-
-class Body(Protocol):
-    """Makes the body of an answered turn."""
-
-    def __call__(
-        self, outcome: TurnOutcome, clock: StageClock, trace_id: str, language: Language, now_ns: int
-    ) -> dict[str, Any]:
-        """Return it, ready for JSON."""
-
-
-def _reply(turn: TurnRequest, end: TurnEnd, body_of: Body) -> Response:
-    trace_id, language = request_facts().trace_id, reply_language()
-    if isinstance(end.result, Fault):
-        metrics = end.clock.performance_metrics()
-        body = problem_body(end.result, trace_id, language, turn_id=turn.turn_id, performance_metrics=metrics)
-        response = json_response(body, end.result.kind.status)
-        response.headers.update(problem_headers(end.result))
-    else:
-        response = json_response(body_of(end.result, end.clock, trace_id, language, time.time_ns()))
-    response.headers["server-timing"] = server_timing(end.clock)
-    return response

@@ -24,6 +24,7 @@ The rest of the history is not looked at: the server has its own. It may hold wh
 SDK sends a refused message along with the next one; assistant messages have parts of kinds `step-start` and `data-*`.
 """
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,12 +32,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from app.errors import CallerFault
-from app.receive.payload import MAX_CONTEXT_CHARS, Name, PayloadRules, Text, _message, read_json, sentences
+from app.receive.payload import MAX_CONTEXT_CHARS, Name, PayloadRules, Text, checked_message, read_json, sentences
+from app.turn import OnDisconnect, TurnRequest
 
 Trigger = Literal["submit-message", "regenerate-message"]
-OnDisconnect = Literal["cancel", "continue"]
 Key = Annotated[Name, Field(min_length=1)]
 Checked = TypeVar("Checked", bound=BaseModel)
+FAR_BACK = 100
+"""Messages in which one that is edited or asked again is looked for; an older one is asked as a new message."""
 MOST_NAMED = 20
 """Wrong fields and parts that one reply names: a body has room for thousands."""
 
@@ -123,7 +126,7 @@ def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
         raise CallerFault("invalid_request", fields=wrong[:MOST_NAMED])
     return UiRequest(
         chat_id=fields.id,
-        question=_message(text, rules),
+        question=checked_message(text, rules),
         question_id=question.id,
         trigger=fields.trigger,
         target=fields.messageId,
@@ -132,6 +135,39 @@ def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
         page_id=fields.page_id,
         context=(fields.context or "").strip(),
     )
+
+
+def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules) -> TurnRequest:
+    """Return the turn that is asked for, with a random turn id."""
+    conversation_id = _uuid(asked.chat_id)
+    return TurnRequest(
+        turn_id=uuid.uuid4(),
+        user_id=user_id,
+        message=asked.question,
+        page_id=asked.chat_id,
+        conversation_id=conversation_id,
+        or_page=conversation_id is not None,
+        project_id=asked.project_id,
+        project_page=asked.page_id,
+        context=asked.context,
+        feature="chat" if rules.agent_newest is None else "agent",
+        newest=_newest(asked, rules),
+        message_id=asked.question_id,
+        replaces=asked.replaces,
+        on_disconnect=asked.on_disconnect or rules.on_disconnect,
+    )
+
+
+def _uuid(chat_id: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(chat_id)
+    except ValueError:
+        return None
+
+
+def _newest(asked: UiRequest, rules: PayloadRules) -> int | None:
+    """Return how many messages are read: for one that was picked out, enough to find it far back."""
+    return rules.agent_newest if asked.target is None else max(rules.agent_newest or 0, FAR_BACK)
 
 
 def _question(messages: Any, wrong: list[str]) -> tuple[_Question | None, str]:

@@ -20,6 +20,10 @@ WARNINGS: dict[Shortfall, dict[Language, str]] = {
         "en": "The usual model could not answer; this answer comes from a stand-in.",
         "ja": "通常のAIモデルが応答できなかったため、代わりのしくみで回答しました。",
     },
+    "save_deferred": {
+        "en": "This message and its answer are kept safe, and will be in the history a little later.",
+        "ja": "このメッセージと回答は一時的に保管しました。少し後に履歴へ反映されます。",
+    },
     "save_failed": {
         "en": "This message and its answer could not be stored.",
         "ja": "このメッセージと回答を保存できませんでした。",

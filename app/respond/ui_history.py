@@ -2,20 +2,17 @@
 
 Ids: an answer's is its turn's id, as in the stream that it came in. A question's is the id under which the SDK sent it,
 where its row has kept that (`context_data.message_id`), else `<turn id>:user`. So what a front end that starts from the
-history sends to regenerate or edit a message leads back to its turn, as what it sent before did: see `turn_of`.
+history sends to regenerate or edit a message leads back to its turn, as what it sent before did: see app/standing.py.
 """
 
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from itertools import count
 from typing import Any
 
+from app.standing import MESSAGE_ID, QUESTION_SUFFIX, standing
 from app.turn import StoredMessage
 
-QUESTION_SUFFIX = ":user"
-MESSAGE_ID = "message_id"
-"""Where a question's row keeps the SDK's id of it, in its `context_data`."""
 _KEPT = ("trace_id", "performance_metrics", "token_usage", "finish")
 
 
@@ -31,30 +28,6 @@ def ui_messages(rows: Sequence[StoredMessage], conversation_id: object) -> list[
     """
     taken: set[str] = set()
     return [_message(row, str(conversation_id), taken) for row in standing(rows)]
-
-
-def standing(rows: Iterable[StoredMessage]) -> list[StoredMessage]:
-    """Return the rows of the turns that no later one replaced (`context_data.regenerates` names the first of them)."""
-    kept: list[StoredMessage] = []
-    for row in rows:
-        if old := row.context_data.get("regenerates"):
-            first = next((i for i, other in enumerate(kept) if other.turn_id == str(old)), len(kept))
-            kept[first:] = [other for other in kept[first:] if other.turn_id == row.turn_id]
-        kept.append(row)
-    return kept
-
-
-def turn_of(message_id: str) -> uuid.UUID | None:
-    """Return the turn that the id of an answer, or of a question that the SDK did not name, is made of; else None.
-
-    There need not be such a turn: a front end may make UUIDs of its own for its questions.
-    """
-    name = message_id.removesuffix(QUESTION_SUFFIX)
-    try:
-        turn_id = uuid.UUID(name)
-    except ValueError:
-        return None
-    return turn_id if str(turn_id) == name else None
 
 
 def _names(row: StoredMessage) -> Iterator[str]:

@@ -25,7 +25,7 @@ A client takes a stream that ends without an error for a success, so an interrup
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from app.errors import Fault
 from app.respond.chat_body import chat_body
@@ -33,6 +33,7 @@ from app.respond.language import Language
 from app.respond.problem import problem_headers
 from app.turn import TurnOutcome
 from telemetry.stage_clock import StageClock
+from telemetry.turn_trace import StageState
 
 HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream",
@@ -44,7 +45,6 @@ PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
 TEXT_ID = "text"
 """A turn has one text, so one id within its message is enough."""
-StageState = Literal["running", "done", "failed"]
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -129,16 +129,18 @@ def _part(**fields: Any) -> bytes:
 
 
 def start_metadata(conversation_id: object, turn_id: object, trace_id: str) -> dict[str, Any]:
-    """Return what a message carries from its start on."""
-    return {"conversation_id": str(conversation_id), "turn_id": str(turn_id), "trace_id": trace_id}
+    """Return what a message carries from its start on; of a turn that was stopped early nobody knows the first id."""
+    known = {} if conversation_id is None else {"conversation_id": str(conversation_id)}
+    return {**known, "turn_id": str(turn_id), "trace_id": trace_id}
 
 
 def finish_metadata(
     outcome: TurnOutcome, clock: StageClock, trace_id: str, language: Language, now_ns: int
 ) -> dict[str, Any]:
-    """Return what an answered message carries: all of the JSON reply but its text. See `chat_body`."""
+    """Return what an answered message carries: all of the JSON reply but its text, and when that began to come."""
     body = chat_body(outcome, clock, trace_id, language, now_ns)
     del body["response"]
+    body["performance_metrics"] |= clock.first_token()
     return body
 
 
@@ -152,17 +154,17 @@ def failure_metadata(fault: Fault, clock: StageClock) -> dict[str, Any]:
     }
     return {
         "error": {key: value for key, value in error.items() if value is not None},
-        "performance_metrics": clock.performance_metrics(),
+        "performance_metrics": clock.performance_metrics() | clock.first_token(),
     }
 
 
-def refusal(fault: Fault, trace_id: str, language: Language) -> tuple[str, dict[str, str]]:
-    """Return the plain text and the headers of what was refused before its stream began.
+def refusal(fault: Fault, language: Language) -> tuple[str, dict[str, str]]:
+    """Return the plain text and the headers of what was refused before its stream began; the edge adds the ids.
 
     The AI SDK shows the body as it is, and reads nothing else of it.
     """
     text = "\n".join([fault_sentence(fault, language), *fault.fields])
-    ours = {"content-type": "text/plain; charset=utf-8", "x-error-code": fault.code, "x-trace-id": trace_id}
+    ours = {"content-type": "text/plain; charset=utf-8", "x-error-code": fault.code}
     return text, problem_headers(fault) | ours
 
 

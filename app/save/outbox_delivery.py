@@ -36,6 +36,8 @@ LOOKED_THROUGH = 200
 """Of a conversation's newest messages, when a key is taken: is it by the row itself?"""
 PATIENCE = 5
 """So many rounds in a row may fail before `deliver_file` gives up: some three seconds of a database that is away."""
+UNFORESEEN = "internal"
+"""The reason of what must not happen: a fault of ours, as telemetry calls it."""
 
 
 class OutboxStore(Protocol):
@@ -271,6 +273,9 @@ class OutboxDelivery:
                 raise _Obstacle(judgement, fault.error_type, fault.retry_after_s or 0.0) from fault
             except UnicodeEncodeError as error:  # half a surrogate pair, which the file can keep and the wire cannot
                 raise _Obstacle("row", type(error).__name__) from error
+            except Exception as error:  # a bug of ours must not end the delivery, and with it the server
+                log.error("outbox.delivery_broke", exc_info=error)
+                raise _Obstacle("back_off", UNFORESEEN) from error
         raise _Obstacle("back_off", "timeout")
 
     def _wait_s(self, obstacle: _Obstacle) -> float:
@@ -304,18 +309,23 @@ class OutboxDelivery:
 
 
 def _may_be_the_row(obstacle: _Obstacle) -> bool:
-    """Return whether the database lives, and yet did not take it."""
-    return obstacle.judgement == "back_off" and is_answer(obstacle.reason)
+    """Return whether the database lives, and yet did not take it; or it was we who could not send it."""
+    return obstacle.judgement == "back_off" and (is_answer(obstacle.reason) or obstacle.reason == UNFORESEEN)
 
 
-async def deliver_file(path: Path, database: Database, rules: DeliveryRules | None = None) -> OutboxStatistics:
+async def deliver_file(
+    path: Path,
+    database: Database,
+    rules: DeliveryRules | None = None,
+    told: Callable[[Outcome, int], None] = lambda outcome, entries: None,
+) -> OutboxStatistics:
     """Deliver what a process that is gone has left behind, and return what is left: entries that were set aside.
 
-    Emptied, the file is removed.
+    Emptied, the file is removed. `told` is as of `OutboxDelivery`.
 
     Raises:
         OutboxError: there is no such file, it belongs to a process that runs, or the database does not take it.
     """
     async with open_orphan(path) as outbox:
-        await OutboxDelivery(outbox, database, rules).empty()
+        await OutboxDelivery(outbox, database, rules, told=told).empty()
         return outbox.statistics()

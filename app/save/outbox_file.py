@@ -5,6 +5,7 @@ Rules:
 * `put` returns once its rows are on the disk (`full`: they outlast the machine's power; `normal`: the process), and
   shares the sync of the disk with whoever else puts at that time (`outbox_writer`).
 * All looks at it are at the index in memory (`outbox_index`), which changes when a commit has succeeded.
+* `statistics` may be asked for by any thread: what it says was noted at the last change, in the loop's own.
 * The file belongs to this process alone (`outbox_folder`).
 """
 
@@ -63,6 +64,7 @@ class Outbox:
         self._for_work, self._nudge = trio.lowlevel.ParkingLot(), trio.Event()
         self._trust_at = self._look_at = float("-inf")
         self._disk_has_room = True
+        self._seen = self._index.seen()
 
     async def put(self, rows: Sequence[LogRow], title: str | None = None) -> None:
         """Keep rows until they are delivered, all of them or none; a row whose key is here already stays as it is.
@@ -110,13 +112,13 @@ class Outbox:
         return self._index.entries(limit)
 
     def statistics(self) -> OutboxStatistics:
-        """Return how the outbox is now."""
-        oldest = self._index.oldest()
+        """Return how the outbox is now; safe to call from any thread."""
+        seen = self._seen
         return OutboxStatistics(
-            waiting=self._index.waiting,
-            set_aside=len(self._index) - self._index.waiting,
-            oldest_age_s=max(0.0, (self._now_us() - oldest.position) / 1e6) if oldest else 0.0,
-            bytes=self._index.bytes,
+            waiting=seen.waiting,
+            set_aside=seen.set_aside,
+            oldest_age_s=0.0 if seen.oldest is None else max(0.0, (self._now_us() - seen.oldest) / 1e6),
+            bytes=seen.bytes,
             paused=self.paused,
         )
 
@@ -206,6 +208,7 @@ class Outbox:
             moved, contents = found
             if moved:
                 self._index = OutboxIndex(*contents)
+                self._seen = self._index.seen()
                 self._position = max(self._position, self._index.newest)
                 self._call_delivery()
 
@@ -261,8 +264,12 @@ class Outbox:
         return self._disk_has_room
 
     async def _write(self, job: Job[T], apply: Callable[[T], None]) -> None:
+        def apply_and_note(result: T) -> None:
+            apply(result)
+            self._seen = self._index.seen()
+
         with self._distrusting():
-            await self._writer.write(job, apply)
+            await self._writer.write(job, apply_and_note)
 
     @contextlib.contextmanager
     def _distrusting(self) -> Iterator[None]:

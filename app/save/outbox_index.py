@@ -3,7 +3,7 @@
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -11,6 +11,16 @@ from app.clients.ports import LogRow
 from app.save.outbox_values import MAX_WINNERS, OutboxEntry
 
 K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The index in numbers, at a moment. `oldest` is the position of what is delivered next, None when nothing is."""
+
+    waiting: int
+    set_aside: int
+    oldest: int | None
+    bytes: int
 
 
 class OutboxIndex:
@@ -121,6 +131,11 @@ class OutboxIndex:
         """Return the entry that is to be delivered next."""
         self._sort()
         return self._entries[next(iter(self._waiting))] if self._waiting else None
+
+    def seen(self) -> Seen:
+        """Return how it is now."""
+        oldest = self.oldest()
+        return Seen(self.waiting, len(self) - self.waiting, oldest.position if oldest else None, self.bytes)
 
     def entries(self, limit: int) -> tuple[OutboxEntry, ...]:
         """Return the first `limit` entries in their order, those set aside too."""

@@ -2,19 +2,25 @@
 
 Once the question was handed over, exactly one answer row follows, with whatever text there is and how it ended. Rows
 are inserts keyed by `(turn_id, sender)`, so what may or may not have been written is simply written again.
+
+A row goes to the first of its places that takes it. Under `await` that is the database, then the outbox; but the outbox
+first while a row of the same conversation waits there, so that a conversation's rows arrive in their order. Under
+`outbox` it is the outbox, and the database only where that fails.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import trio
 
 from app.clients.ports import Database, LogRow
 from app.deadlines import shielded
-from app.errors import Fault, StageTimeout
+from app.errors import Fault, InternalFault, StageTimeout
+from app.save.outbox_values import OutboxError
+from app.standing import MESSAGE_ID, REGENERATES
 from app.turn import Draft, Grounding, Prompt, Saved, Sender, Shortfall, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace, classify
@@ -25,14 +31,43 @@ Unplaced = Callable[[UUID], LogRow]
 """A row that waits for its conversation's id: another request may have made the conversation first."""
 TITLE_CHARS = 40
 """Of a new conversation's first message, as its title."""
+Mode = Literal["await", "outbox"]
+Place = Literal["database", "outbox"]
+
+
+class Keeper(Protocol):
+    """What the save asks of an outbox (`outbox_file.Outbox` is one)."""
+
+    async def put(self, rows: Sequence[LogRow], title: str | None = None) -> None:
+        """Keep rows of one turn until they are delivered; `title` is that of a conversation still to be made."""
+
+    def holds(self, conversation_id: UUID) -> bool:
+        """Return whether a row of the conversation waits here."""
+
+    def undelivered(self, user_id: str) -> Sequence[LogRow]:
+        """Return the user's rows that are here, those that are refused too."""
+
+    def resolve(self, conversation_id: UUID) -> UUID:
+        """Return the id under which the conversation stands."""
 
 
 class Save:
-    """Makes the record of a turn; each of its saves may take `timeout_s` seconds."""
+    """Makes the record of a turn; each of its saves may take `timeout_s` seconds at each of its places.
 
-    def __init__(self, database: Database, timeout_s: float) -> None:
+    Args:
+        database: where rows belong.
+        timeout_s: for a row to be written.
+        outbox: takes what the database does not; None where there is none.
+        mode: which of them is asked first. The sequential plan always awaits the database.
+    """
+
+    def __init__(
+        self, database: Database, timeout_s: float, outbox: Keeper | None = None, mode: Mode = "await"
+    ) -> None:
         self.database = database
         self.timeout_s = timeout_s
+        self.outbox = outbox
+        self.mode = mode
 
     def record(self, request: TurnRequest, trace: TurnTrace) -> "TurnRecord":
         """Return the record of a turn; nothing is written until its question is handed over."""
@@ -48,11 +83,14 @@ class TurnRecord:
 
     def __init__(self, save: Save, request: TurnRequest, trace: TurnTrace) -> None:
         self._database = save.database
+        self._outbox = save.outbox
         self._timeout_s = save.timeout_s
+        self._mode = save.mode
         self._request = request
         self._trace = trace
         self._owed = False
-        self._question_written = False
+        self._question_kept = False
+        self._saved: Saved = "no"
 
     def place(self, grounding: Grounding) -> None:
         """Tell the record which conversation it belongs to, and when the turn was admitted."""
@@ -74,13 +112,29 @@ class TurnRecord:
         self.owe()
         nursery.start_soon(self._save_question)
 
+    @property
+    def mode(self) -> Mode:
+        """Which place is asked first; the sequential plan is the conservative one."""
+        return "await" if self._trace.plan == "sequential" or self._outbox is None else self._mode
+
+    @property
+    def shortfalls(self) -> tuple[Shortfall, ...]:
+        """In what the record is less than was asked for, once the answer's save is through."""
+        if self._saved == "no":
+            return ("save_failed",)
+        return ("save_deferred",) if self._deferred else ()
+
+    @property
+    def _deferred(self) -> bool:
+        return self._saved == "outbox" and self.mode == "await"
+
     async def _save_question(self) -> None:
-        """Write the question's row, as stage `save.user`. Never raises: the answer's save tries again."""
+        """Keep the question's row, as stage `save.user`. Never raises: the answer's save tries again."""
         with self._trace.stage(names.SAVE_USER, under_turn=self._request.plan == "concurrent") as stage:
-            await self._attempt(stage, [self._question])
+            await self._keep(stage, [self._question])
 
     async def save_answer(self, draft: Draft) -> Saved:
-        """Write what is not written yet, as stage `db_save`, and return where both rows are. Never raises.
+        """Keep what is not kept yet, as stage `db_save`, and return where both rows are. Never raises.
 
         The stage begins where the speaker ended. A turn whose question was not handed over owes nothing.
         """
@@ -89,48 +143,93 @@ class TurnRecord:
         readings = self._trace.clock.readings
         spoken = readings.get(names.AGENT) or readings.get(names.LLM)
         with self._trace.stage(
-            names.DB_SAVE, {names.SAVE_MODE: "await"}, start_ns=spoken.end_ns if spoken else None
+            names.DB_SAVE, {names.SAVE_MODE: self.mode}, start_ns=spoken.end_ns if spoken else None
         ) as stage:
             if self._request.plan == "sequential":
                 await self._save_question()
-            rows = [self._question] if not self._question_written else []
-            safe = await self._attempt(stage, [*rows, self._answer(draft)])
-            stage.set({names.SAVE_DEFERRED: False})
-        return "database" if safe else "no"
+            rows = [] if self._question_kept else [self._question]
+            place = await self._keep(stage, [*rows, self._answer(draft)])
+            self._saved = "outbox" if place == "database" and self._waits() else place or "no"
+            stage.set({names.SAVE_DEFERRED: self._deferred})
+        return self._saved
 
-    async def _attempt(self, stage: StageTrace, rows: list[Unplaced]) -> bool:
-        error: BaseException | None = None
-        with shielded(self._timeout_s) as scope:
+    async def _keep(self, stage: StageTrace, rows: list[Unplaced]) -> Place | None:
+        """Give the rows to the first place that takes them, and return which; None when none did."""
+        failures: dict[Place, BaseException] = {}
+        kept: Place | None = None
+        for place in self._places():
+            error = await self._attempt(stage, place, rows)
+            if error is None:
+                self._question_kept, kept = True, place
+                break
+            failures[place] = error
+        if failures:
+            self._report(stage, failures, kept)
+        return kept
+
+    def _places(self) -> tuple[Place, ...]:
+        if self._outbox is None:
+            return ("database",)
+        self._move_to(self._outbox.resolve(self.conversation_id))
+        outbox_first = self.mode == "outbox" or self._outbox.holds(self.conversation_id) or self._waits()
+        return ("outbox", "database") if outbox_first else ("database", "outbox")
+
+    def _waits(self) -> bool:
+        """Return whether a row of this turn is in the outbox, be it that the database refuses it."""
+        if self._outbox is None:
+            return False
+        turn_id = self._request.turn_id
+        return any(row.turn_id == turn_id for row in self._outbox.undelivered(self._request.user_id))
+
+    async def _attempt(self, stage: StageTrace, place: Place, rows: list[Unplaced]) -> BaseException | None:
+        write = self._write if place == "database" else self._put
+        with shielded(self._timeout_s):
             try:
-                await self._write(rows)
+                await write(rows)
             except Fault as fault:
-                error = fault
+                return fault
             except Exception as exc:  # noqa: BLE001 - the save: whatever goes wrong, the student gets their answer
-                error = exc
-        if scope.cancelled_caught:
-            error = StageTimeout(stage.name, self._timeout_s)
-        if error is not None:
-            self._report(stage, error)
-        return error is None
+                return exc
+            return None
+        return StageTimeout(stage.name, self._timeout_s)
 
     async def _write(self, rows: list[Unplaced]) -> None:
         if not self._conversation_made:
             await self._make_conversation()
         await self._database.write_rows([row(self.conversation_id) for row in rows])
-        self._question_written = True
+
+    async def _put(self, rows: list[Unplaced]) -> None:
+        assert self._outbox is not None
+        title = None if self._conversation_made else self._title
+        try:
+            await self._outbox.put([row(self.conversation_id) for row in rows], title)
+        except OutboxError as error:
+            raise InternalFault("internal_error", str(error), error_type=f"outbox_{error.reason}") from error
+
+    @property
+    def _title(self) -> str:
+        return " ".join(self._request.message.split())[:TITLE_CHARS]
+
+    def _move_to(self, conversation_id: UUID) -> None:
+        if conversation_id != self.conversation_id:
+            self.conversation_id = conversation_id
+            self._trace.identify(str(conversation_id))
 
     async def _make_conversation(self) -> None:
         request = self._request
-        title = " ".join(request.message.split())[:TITLE_CHARS]
         self.conversation_id = await self._database.ensure_conversation(
-            request.user_id, request.page_id, self.conversation_id, title
+            request.user_id, request.page_id, self.conversation_id, self._title
         )
         self._conversation_made = True
         self._trace.identify(str(self.conversation_id))
 
     def _question(self, conversation_id: UUID) -> LogRow:
-        context = {"trace_id": self._trace.trace_id}
+        named = {} if self._request.message_id is None else {MESSAGE_ID: self._request.message_id}
+        context = {"trace_id": self._trace.trace_id, **named, **self._replaced()}
         return self._row("user", conversation_id, self._request.message, context, self._grounding.admitted_at)
+
+    def _replaced(self) -> dict[str, str]:
+        return {} if self._grounding.regenerates is None else {REGENERATES: self._grounding.regenerates}
 
     def _answer(self, draft: Draft) -> Unplaced:
         text, context, ended_at = draft.text, self._context(draft), self._ended_at()
@@ -151,6 +250,7 @@ class TurnRecord:
     def _context(self, draft: Draft) -> dict[str, Any]:
         timings = self._trace.clock.performance_metrics()
         return {
+            **self._replaced(),
             "finish": draft.finish,
             "model": draft.model,
             "trace_id": self._trace.trace_id,
@@ -172,11 +272,18 @@ class TurnRecord:
         now = datetime.fromtimestamp(self._trace.clock.wall(self._trace.clock.now()) // 1000 / 1e6, UTC)
         return max(now, self._grounding.admitted_at + timedelta(milliseconds=1))
 
-    def _report(self, stage: StageTrace, error: BaseException) -> None:
+    def _report(self, stage: StageTrace, failures: Mapping[Place, BaseException], kept: Place | None) -> None:
+        """Tell which places failed, and what came of it: a turn that is kept all the same is only worth a warning."""
+        error = next(iter(failures.values()))
         stage.fail(error)
-        facts = {"stage": stage.name, "turn_id": self._trace.turn_id, "error": classify(error)[1]}
-        unexpected = error if not isinstance(error, Fault) else None
-        if stage.name == names.SAVE_USER:
+        causes = {"error" if place == "database" else "outbox_error": classify(e)[1] for place, e in failures.items()}
+        facts = {"stage": stage.name, "turn_id": self._trace.turn_id, **causes, "kept": kept or "no"}
+        unexpected = next((each for each in failures.values() if not isinstance(each, Fault)), None)
+        if kept == "outbox":
+            log.warning("save.deferred", extra=facts, exc_info=unexpected)
+        elif kept == "database":
+            log.warning("save.outbox_failed", extra=facts, exc_info=unexpected)
+        elif stage.name == names.SAVE_USER:
             log.warning("save.user.failed", extra=facts, exc_info=unexpected)
         else:
             log.error("save.failed", extra=facts, exc_info=unexpected)

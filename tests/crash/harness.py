@@ -63,7 +63,8 @@ class Outcome:
     def figures(self) -> Counter[str]:
         """The run in numbers, which add up over runs."""
         saved = Counter(f"saved {each.received.saved}" for each in self.asked if each.received)
-        return saved + Counter(asked=len(self.asked), kills=self.kills, faults=self.hits.total())
+        in_mode = Counter({f"{what} under {self.plan.settings['SAVE_MODE']}": count for what, count in saved.items()})
+        return saved + in_mode + Counter(asked=len(self.asked), kills=self.kills, faults=self.hits.total())
 
     def report(self) -> str:
         """Return what to read when it is not good; the seed comes first."""

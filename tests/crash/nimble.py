@@ -1,4 +1,4 @@
-"""The real server, but that its breakers try a host again after a moment, so that a short run sees them open and close.
+"""The real server, but that its breakers and its delivery try a host again after a moment: a run is short.
 
 python -m tests.crash.nimble serve
 """
@@ -9,17 +9,21 @@ from functools import partial
 from pathlib import Path
 
 from app import bootstrap
+from app.bootstrap import outbox
 from app.bootstrap.upstreams import Breakers
 from app.clients.breaker import Breaker
+from app.save.outbox_rules import DeliveryRules
 from tests.server import extended
 
 OPEN_S = 0.05
+QUICK = DeliveryRules(attempt_s=0.5, back_off_s=(0.01, 0.1), pause_s=(0.02, 0.1))
 
 
 def main() -> None:
     """Serve."""
     quick = partial(Breakers, model=Breaker("model", open_s=OPEN_S), database=Breaker("database", open_s=OPEN_S))
     bootstrap.Breakers = quick  # type: ignore[misc,assignment]  # the one place that makes them
+    outbox.RULES = QUICK
     extended.main()
 
 

@@ -22,7 +22,7 @@ from tests.server.process import WAIT_S
 from tests.server.wire import chat_head
 from tests.standins import SpanCount
 
-PATHS = ("/chat", "/test/stream")
+PATHS = ("/chat", "/chat/stream")
 """Where a turn is asked for: as one JSON body, and as a stream."""
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 

@@ -2,7 +2,7 @@
 
     python -m tests.edge.limits_server serve
 
-`POST /test/padded/<size>`    as `/test/stream`, each piece of the turn's text filled up to so many bytes
+`POST /test/padded/<size>`    what a turn tells of itself, each piece filled up to so many bytes
 `GET /test/block/<size>`      so many bytes at once, not in pieces as `/test/flood` has them
 `TEST_DESCRIPTORS=n`          the process may open so many files, and cannot raise that
 `TEST_STDERR=path`            the log goes there, from the start
@@ -34,14 +34,16 @@ def add_routes(parts: bootstrap.Parts) -> None:
     async def padded(size: int) -> Response:
         user = request.headers.get("authorization", "Bearer demo").removeprefix("Bearer ")
         turn = parse_chat(await read_json_body(), user, PayloadRules(2000, None))
-        trace_id = request_facts().trace_id
+        running = parts.turns.begin(turn, request_facts().trace_id)
+        request_facts().at_end.append(running.leave)
 
-        async def lines() -> AsyncIterator[bytes]:
-            with parts.turns.following(turn, trace_id) as events:
-                async for event in events:
-                    yield extended.line(event).ljust(size)
+        async def pieces() -> AsyncIterator[bytes]:
+            follower = running.feed.follower()
+            while news := await follower.more():
+                for told in news:
+                    yield str(told).encode().ljust(size)
 
-        return Response(lines(), content_type="application/x-ndjson")
+        return Response(pieces(), content_type="text/plain")
 
     @routes.get("/test/block/<int:size>")
     async def block(size: int) -> Response:

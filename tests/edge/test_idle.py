@@ -40,7 +40,7 @@ KEPT: Mapping[str, tuple[bytes, list[int]]] = {
     "a turn": (post("/chat"), [200]),
     "a turn that is refused": (post("/chat", b'{"message": ""}'), [400]),
     "401": (post("/chat", authorization="none"), [401]),
-    "a streamed turn": (post("/test/stream"), [200]),
+    "a streamed turn": (post("/chat/stream"), [200]),
     "a large answer": (get("/test/flood/300000"), [200]),
     "a gzipped answer": (get("/ops/settings", "accept-encoding: gzip"), [200]),
     "a handler that fails": (get("/test/fail/raises"), [500]),

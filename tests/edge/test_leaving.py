@@ -18,7 +18,7 @@ from tests.server.process import AT_ONCE
 from tests.server.rows import stored
 from tests.standins import PacedModel, at_once, never
 
-LONG = "x" * 4_000_000
+LONG = "x" * 1_000_000
 """More than the kernel takes of an answer that nobody reads."""
 PROMPT_S, EVER_S = 0.1, 2.0
 """A departure is noticed in the first by rule, and in the second on a machine that is busy with something else."""
@@ -118,7 +118,7 @@ async def left(
 
 @pytest.mark.parametrize("leave", LEAVINGS.values(), ids=LEAVINGS)
 @pytest.mark.parametrize(
-    ("path", "then", "finish"), [("/chat", at_once, "stop"), ("/test/stream", never, "cancelled")], ids=PATHS
+    ("path", "then", "finish"), [("/chat", at_once, "stop"), ("/chat/stream", never, "cancelled")], ids=PATHS
 )
 async def test_who_leaves_while_its_answer_is_sent(
     tmp_path: Path, path: str, then: Callable[[], Any], finish: str, leave: Callable[[trio.SocketStream], None]
@@ -140,7 +140,7 @@ async def test_who_leaves_while_its_answer_is_sent(
 
 
 @pytest.mark.parametrize(
-    ("path", "then", "finish"), [("/chat", at_once, "stop"), ("/test/stream", never, "cancelled")], ids=PATHS
+    ("path", "then", "finish"), [("/chat", at_once, "stop"), ("/chat/stream", never, "cancelled")], ids=PATHS
 )
 async def test_who_silently_stops_reading_has_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, then: Callable[[], Any], finish: str

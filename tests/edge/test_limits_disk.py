@@ -73,13 +73,13 @@ def test_a_log_goes_on_when_there_is_room(tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with running(tmp_path) as process:
+    with running(tmp_path, OUTBOX="off") as process:
         process.answer(f"First {AT_ONCE}")
         yield process
 
 
 def test_a_database_without_room_costs_no_answer(server: ServerProcess) -> None:
-    """While the database's disk is full, who is known is answered, unsaved and told so; later all is well."""
+    """While the database's disk is full, and there is no outbox, who is known is answered, unsaved and told so."""
     before = row_counts(server.data_dir)
     limit_files_of(server, 4096)
     for number in range(10):

@@ -1,6 +1,5 @@
 """Requests sent before the ones ahead of them are answered: in order, and without hiding that the client has left."""
 
-import json
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from app.edge.connection import MAX_AHEAD_BYTES
 from tests.edge.house import HEALTHZ, PATHS, ask
+from tests.server.parts import end_of, parts_of, text_of
 from tests.server.process import AT_ONCE, WAIT_S, ServerProcess, running, until
 from tests.server.rows import stored, turn_rows
 from tests.server.wire import problem
@@ -92,9 +92,9 @@ def said(path: str, answer: httpx.Response) -> str:
     assert answer.status_code == 200
     if path == "/chat":
         return str(answer.json()["response"])
-    *pieces, end = map(json.loads, answer.text.splitlines())
-    assert end["error"] is None
-    return "".join(pieces)
+    parts = parts_of(answer.text)
+    assert end_of(parts)["type"] == "finish"
+    return text_of(parts)
 
 
 def new_line(server: ServerProcess, known: int, event: str, **fields: str) -> dict[str, Any]:

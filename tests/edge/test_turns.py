@@ -188,13 +188,15 @@ async def test_what_a_turn_came_to_is_told_to_telemetry(autojump_clock: MockCloc
     }
 
 
-async def test_a_follower_may_close_its_channel(autojump_clock: MockClock) -> None:
-    """Who stops listening in the middle of an answer ends that turn, and nothing else in the nursery."""
+async def test_a_client_that_leaves_a_stream_cancels_its_turn(autojump_clock: MockClock) -> None:
+    """Who leaves in the middle of an answer ends that turn, and nothing else in the nursery."""
     model = PacedModel(pieces=[(after(1), "One. "), (after(1), "Two. ")])
     async with open_house(model=model) as house:
-        with house.turns.following(question(), TRACE_ID) as events:
-            async with events:
-                assert await events.receive() == "One. "
+        turn = house.turns.begin(question(), TRACE_ID)
+        follower = turn.feed.follower()
+        while "One. " not in await follower.more():
+            pass
+        turn.leave()
         end = await house.ask(question())
         assert isinstance(end.result, TurnOutcome)
     assert [facts.outcome for facts in house.seen.facts] == ["cancelled", "ok"]

@@ -1,6 +1,7 @@
 """The prompt: instructions, project line, whole turns of history, the question; and its budget."""
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -85,6 +86,15 @@ def test_a_regenerated_turn_is_left_out() -> None:
         row(3, "assistant", "good", "new", regenerates="old"),
     )
     assert texts(*rows) == ["q", "good"]
+
+
+def test_a_turn_in_anothers_place_knows_no_more_than_any() -> None:
+    """To find what it replaces more was read than usual; of what came before that the prompt has the newest alone."""
+    rows = [row(n, sender, f"{n}", f"t{n // 2}") for n, sender in enumerate(["user", "assistant"] * 6)]  # type: ignore[arg-type]
+    picked = replace(grounding(*rows), regenerates="t4")
+    asked = replace(request(), replaces="t4")
+    prompt = build_prompt(replace(RULES, newest=4), asked, picked)
+    assert [message.content for message in prompt.messages[1:-1]] == ["4", "5", "6", "7"]
 
 
 def test_rows_of_older_back_ends_pair_with_their_neighbours() -> None:

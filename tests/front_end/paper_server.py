@@ -23,8 +23,9 @@ from hypercorn.trio import serve
 from app.errors import CallerFault, Fault, ModelFault, OverloadFault
 from app.receive.payload import PayloadRules
 from app.receive.ui_messages import UiRequest, parse_ui
-from app.respond.ui_history import MESSAGE_ID, turn_of, ui_messages
+from app.respond.ui_history import ui_messages
 from app.respond.ui_stream import HEADERS, PING, UiStream, fault_sentence, refusal, start_metadata
+from app.standing import MESSAGE_ID, turn_of
 from app.turn import StoredMessage
 
 RULES = PayloadRules(max_message_chars=2000)
@@ -184,7 +185,7 @@ def _row(sender: Any, text: str, turn_id: uuid.UUID, context: dict[str, Any]) ->
 
 
 async def _refuse(send: Send, status: int, fault: Fault) -> None:
-    text, headers = refusal(fault, TRACE_ID, "en")
+    text, headers = refusal(fault, "en")
     await _reply(send, status, text, headers)
 
 

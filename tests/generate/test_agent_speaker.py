@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from app.clients.ports import ModelEnd, ModelRequest, OnText
-from app.edge.turns import TurnEnd
+from app.edge.turn_feed import TurnEnd
 from app.embedded.scripted.structured import instance
 from app.errors import CallerFault, Fault, ModelFault
 from app.generate.agent.schema import SCHEMA

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import CallerFault
 from app.receive.payload import PayloadRules
-from app.receive.ui_messages import MOST_NAMED, UiRequest, is_ui_body, parse_ui
+from app.receive.ui_messages import FAR_BACK, MOST_NAMED, UiRequest, is_ui_body, parse_ui, ui_turn
 
 RULES = PayloadRules(max_message_chars=2000)
 QUESTION, ANSWER = "fquyJNEUG2AtInR4", "f244fb7a-877d-48fd-8e4b-69e31c4f79cb"
@@ -197,3 +197,28 @@ def test_any_json_is_understood_or_refused(value: Any) -> None:
         assert parse(value).question
     except CallerFault as fault:
         assert fault.code in {"invalid_request", "message_empty", "message_too_long"}
+
+
+UUID_CHAT = "6f2f8b0e-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(("chat", "is_uuid"), [("page-1", False), (UUID_CHAT, True), ("fquyJNEUG2AtInR4", False)])
+def test_a_chats_id_is_looked_up_as_a_conversation_only_if_it_can_be_one(chat: str, is_uuid: bool) -> None:
+    """It is the page key too, for where it is no conversation of the user's; `page_id` only names the project."""
+    turn = ui_turn(parse(body(user(), id=chat, page_id="project-2")), "u1", RULES)
+    assert (str(turn.conversation_id) == chat, turn.or_page) == (is_uuid, is_uuid)
+    assert (turn.page_id, turn.project_page, turn.message_id, turn.replaces) == (chat, "project-2", QUESTION, None)
+
+
+def test_what_a_body_leaves_open_is_a_setting() -> None:
+    """What becomes of a turn whose client left, and whether the agent answers; its own word goes before the first."""
+    rules = PayloadRules(max_message_chars=2000, agent_newest=50, on_disconnect="continue")
+    turn = ui_turn(parse(body(user())), "u1", rules)
+    assert (turn.feature, turn.newest, turn.on_disconnect) == ("agent", 50, "continue")
+    assert ui_turn(parse(body(user(), on_disconnect="cancel")), "u1", rules).on_disconnect == "cancel"
+
+
+def test_a_message_that_was_picked_out_is_looked_for_far_back() -> None:
+    """`regenerate()` means the last answer, which is near; an id may be any message's."""
+    assert ui_turn(parse(body(user(), **REGENERATE)), "u1", RULES).newest is None
+    assert ui_turn(parse(body(user(), messageId=ANSWER, **REGENERATE)), "u1", RULES).newest == FAR_BACK

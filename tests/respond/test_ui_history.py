@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.respond.ui_history import standing, turn_of, ui_messages
+from app.respond.ui_history import ui_messages
+from app.standing import standing, turn_of
 from app.turn import Sender, StoredMessage
 
 BEGAN = datetime(2026, 11, 22, 5, 0, 0, 123456, tzinfo=UTC)

@@ -161,14 +161,13 @@ def test_a_failed_message_tells_whether_to_try_again() -> None:
 
 def test_a_refusal_is_plain_text() -> None:
     """The body is the sentence, in the reader's language, with the fields that are wrong; the rest is headers."""
-    text, headers = refusal(OverloadFault("overloaded", retry_after_s=1.5), "t" * 32, "ja")
+    text, headers = refusal(OverloadFault("overloaded", retry_after_s=1.5), "ja")
     assert text == "ただいま混み合っています。少し待ってからもう一度お試しください。"
     assert headers == {
         "content-type": "text/plain; charset=utf-8",
         "x-error-code": "overloaded",
-        "x-trace-id": "t" * 32,
         "retry-after": "2",
     }
-    text, headers = refusal(CallerFault("invalid_request", fields=["messages.0.parts.1: no"]), "t", "en")
+    text, headers = refusal(CallerFault("invalid_request", fields=["messages.0.parts.1: no"]), "en")
     assert text == "Some fields are not as they should be.\nmessages.0.parts.1: no"
-    assert refusal(CallerFault("unauthenticated"), "t", "en")[1]["www-authenticate"] == "Bearer"
+    assert refusal(CallerFault("unauthenticated"), "en")[1]["www-authenticate"] == "Bearer"

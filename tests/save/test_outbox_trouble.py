@@ -175,6 +175,26 @@ async def test_a_delivery_that_cannot_be_noted_is_made_again(
     assert lines(caplog) == [("outbox.delivery_fails", "sqlite_ioerr"), ("outbox.resumed", None)]
 
 
+async def test_a_bug_on_the_way_holds_up_only_its_own_conversation(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row about which our own client stumbles is tried alone in the end; the rest is delivered, and nothing dies."""
+    outbox = filled(1)
+    outbox.put(*turn_rows(2, conversation=2))
+    stumbling = JudgingDatabase(
+        verdict=lambda rows: KeyError("bug") if any(row.message == "user 1" for row in rows) else None
+    )
+    async with delivering(outbox, stumbling):
+        await trio.sleep(10)
+        assert stumbling.stored_names() == both(2)
+        assert outbox.statistics().paused is None
+        stumbling.verdict = lambda rows: None
+        await trio.sleep(60)
+    assert stumbling.stored_names() == both(2, 1)
+    assert ("outbox.delivery_broke", None) in lines(caplog)
+    assert ("outbox.delivery_fails", "internal") in lines(caplog)
+
+
 async def test_emptying_gives_up_with_a_reason(autojump_clock: MockClock) -> None:
     """A pause ends it at once, a database that is away after some tries; nothing is lost of either."""
     for error_type, attempts in (("PGRST301", 1), ("ConnectError", 5)):

@@ -1,23 +1,17 @@
-"""The real server with routes that only tests need: a turn as a stream, a flood of bytes, handlers that fail.
+"""The real server with routes that only tests need: a flood of bytes, handlers that fail.
 
     python -m tests.server.extended serve
 
-`POST /test/stream`         the turn's text as it comes, one JSON string a line; last a line of how it ended
 `GET /test/flood/<size>`    so many bytes, as fast as they are taken
 `GET /test/fail/<how>`      `raises`; `cancelled`: fails in its clean-up when the client leaves; `late`: in its answer
 """
 
-import json
 from collections.abc import AsyncIterator
 
 import trio
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from app import bootstrap
-from app.edge.application import read_json_body, request_facts
-from app.edge.turns import TurnEnd
-from app.errors import Fault
-from app.receive.payload import PayloadRules, parse_chat
 from app.settings import load_settings
 from telemetry.logs import log_to
 
@@ -27,19 +21,6 @@ PIECE = b"x" * 65_536
 def add_routes(parts: bootstrap.Parts) -> None:
     """Add the routes to a server that does not serve yet."""
     routes = Blueprint("test", __name__)
-
-    @routes.post("/test/stream")
-    async def stream() -> Response:
-        user = request.headers.get("authorization", "Bearer demo").removeprefix("Bearer ")
-        turn = parse_chat(await read_json_body(), user, PayloadRules(2000, None))
-        trace_id = request_facts().trace_id
-
-        async def lines() -> AsyncIterator[bytes]:
-            with parts.turns.following(turn, trace_id) as events:
-                async for event in events:
-                    yield line(event)
-
-        return Response(lines(), content_type="application/x-ndjson")
 
     @routes.get("/test/flood/<int:size>")
     async def flood(size: int) -> Response:
@@ -61,14 +42,6 @@ def add_routes(parts: bootstrap.Parts) -> None:
         raise AssertionError("never reached")
 
     parts.quart.register_blueprint(routes)
-
-
-def line(event: str | TurnEnd) -> bytes:
-    """Return an event of a turn as a line."""
-    if isinstance(event, str):
-        return json.dumps(event).encode() + b"\n"
-    error = event.result.code if isinstance(event.result, Fault) else None
-    return json.dumps({"error": error, "timings": event.clock.performance_metrics()}).encode() + b"\n"
 
 
 async def failing_pieces() -> AsyncIterator[bytes]:

@@ -1,6 +1,5 @@
 """The drain as clients and load balancers see it: with DRAIN_GRACE, and without."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import pytest
 from app.edge.serve import KEEP_ALIVE_S
 from tests.receivers import OtlpReceiver, otlp_receiver
 from tests.server.ending import get, parts, post, refuses
+from tests.server.parts import end_of, parts_of, text_of
 from tests.server.process import running, until
 from tests.server.rows import stored
 from tests.server.wire import Wire, connected, problem
@@ -171,7 +171,7 @@ def test_without_a_grace_the_port_closes_at_once(tmp_path: Path) -> None:
         half_body.send(head)
         no_body.send(head)
         turn.send(post("Finish this [[fault: slow first=1.5 each=0]]", user="other"))
-        stream.send(post("Finish this [[fault: stall after=3 for=1.5]]", "/test/stream"))
+        stream.send(post("Finish this [[fault: stall after=3 for=1.5]]", "/chat/stream"))
         server.wait_for_gauge("llm_limiter_borrowed", 2)
         server.send_signal(SIGTERM)
         server.wait_for_log("server.draining")
@@ -182,11 +182,11 @@ def test_without_a_grace_the_port_closes_at_once(tmp_path: Path) -> None:
         assert not turn.answered_within(0)
         answer = turn.response()
         assert (answer.json()["saved"], answer.headers["connection"]) == ("database", "close")
-        *pieces, last = [json.loads(line) for line in stream.response().text.splitlines()]
+        said = parts_of(stream.response().text)
         problem(no_body.response(), 408, "body_timeout")
         clients.close()
         assert server.wait(timeout_s=5) == 0
-    assert last["error"] is None
+    assert end_of(said)["type"] == "finish"
     (row,) = stored(tmp_path, user_id="demo", sender="assistant")
-    assert (row["message"], row["context_data"]["finish"]) == ("".join(pieces), "stop")
+    assert (row["message"], row["context_data"]["finish"]) == (text_of(said), "stop")
     assert stored(tmp_path, user_id="late") == []

@@ -1,6 +1,5 @@
 """The end of turns that outlast the drain, and of saves that are slow in it."""
 
-import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.server.ending import STALLS, TALKING, locked, post
 from tests.server.neighbours import Neighbour, database_host
+from tests.server.parts import Part, end_of, metadata_of, parts_of, text_of
 from tests.server.process import running, until
 from tests.server.rows import stored, turn_rows
 from tests.server.wire import Wire, connected, problem
@@ -36,9 +35,9 @@ class Ended:
     data_dir: Path
 
     @property
-    def lines(self) -> list[Any]:
-        """The lines of the stream."""
-        return [json.loads(line) for line in self.responses["stream"].text.splitlines()]
+    def parts(self) -> list[Part]:
+        """The parts of the stream."""
+        return parts_of(self.responses["stream"].text)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     settings = {"GRACEFUL_TIMEOUT": str(TIMEOUT_S), "OPENAI_API_POOL_SIZE": "3", "LLM_QUEUE_TIMEOUT": "20"}
     with running(seen.data_dir, "tests.server.extended", **settings) as server, ExitStack() as clients:
         stream, turn, leaves, follows, waits = (clients.enter_context(connected(server)) for _ in range(5))
-        stream.send(post(STALLS, "/test/stream", "demo"))
+        stream.send(post(STALLS, "/chat/stream", "demo"))
         turn.send(post(STALLS, user="turns"))
         leaves.send(post(STALLS, user="leaves"))
         server.wait_for_gauge(TALKING, 3)
@@ -75,19 +74,21 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 
 def test_a_stream_ends_with_a_proper_error(ended: Ended) -> None:
-    """Its last line, in a complete HTTP message, is the error `draining`, with the turn's timings."""
+    """Its last part, in a complete HTTP message, is an error; the metadata has its code and the turn's timings."""
     assert ended.responses["stream"].status_code == 200
-    *pieces, last = ended.lines
-    assert "".join(pieces)
-    assert last["error"] == "draining"
-    assert set(last["timings"]) == TIMINGS
+    assert text_of(ended.parts)
+    assert end_of(ended.parts) == {
+        "type": "error", "errorText": "The server is restarting. Please try again shortly."
+    }  # fmt: skip
+    metadata = metadata_of(ended.parts)
+    assert metadata["error"]["code"] == "draining"
+    assert set(metadata["performance_metrics"]) == {*TIMINGS, "time_to_first_token"}
 
 
 def test_a_streams_text_is_kept(ended: Ended) -> None:
     """What the stream said so far is stored, as cancelled."""
-    *pieces, _last = ended.lines
     (answer,) = stored(ended.data_dir, user_id="demo", sender="assistant")
-    assert (answer["message"], answer["context_data"]["finish"]) == ("".join(pieces), "cancelled")
+    assert (answer["message"], answer["context_data"]["finish"]) == (text_of(ended.parts), "cancelled")
 
 
 def test_a_turn_is_told_so(ended: Ended) -> None:
@@ -171,7 +172,7 @@ def test_saves_outlast_the_drain(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_a_turn_whose_saves_both_time_out_is_told_so(tmp_path: Path) -> None:
     """With a database that is stuck, and two saves that must give up one after the other, the 503 still comes."""
-    settings = {"USE_OPTIMIZED_CHAT": "false", "DB_SAVE_TIMEOUT": "1.3", "GRACEFUL_TIMEOUT": "6"}
+    settings = {"USE_OPTIMIZED_CHAT": "false", "DB_SAVE_TIMEOUT": "1.3", "GRACEFUL_TIMEOUT": "6", "OUTBOX": "off"}
     with running(tmp_path, **settings) as server, ThreadPoolExecutor(1) as pool:
         turn = pool.submit(server.ask, STALLS)
         server.wait_for_gauge(TALKING, 1)

@@ -16,7 +16,7 @@ from tests.server.wire import chat_head, connected, problem
 from tests.telemetry.exposition import Read, read
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
-OPS_PATHS = ("/metrics", "/ops/turns", "/ops/settings")
+OPS_PATHS = ("/metrics", "/ops/turns", "/ops/settings", "/ops/outbox")
 HISTOGRAMS = {
     names.HTTP_SERVER_DURATION: "http_server_request_duration_seconds",
     names.TURN_DURATION: "chat_turn_duration_seconds",
@@ -36,6 +36,9 @@ GAUGES = {
     names.CONNECTIONS: "edge_connections",
     names.DRAINING: "edge_draining",
     names.BREAKER_STATE: "breaker_state",
+    names.OUTBOX_DEPTH: "outbox_depth",
+    names.OUTBOX_AGE: "outbox_oldest_age_seconds",
+    names.OUTBOX_PAUSED: "outbox_paused",
     names.MEMORY_USAGE: "process_memory_usage_bytes",
 }
 COUNTERS = {
@@ -44,6 +47,7 @@ COUNTERS = {
     names.FALLBACKS: "chat_fallbacks",
     names.REFUSALS: "edge_refusals",
     names.DROPS: "edge_drops",
+    names.OUTBOX_REPLAYS: "outbox_replays",
     names.OTEL_DROPPED: "otel_dropped",
 }
 
@@ -271,7 +275,7 @@ def test_a_secret_is_in_no_answer(guarded: ServerProcess) -> None:
     responses = [guarded.http.get(path, headers=BEARER) for path in (*OPS_PATHS, "/readyz", "/nowhere")]
     responses += [guarded.ask(text) for text in ("Secrets?", "Fail [[fault: http 401 invalid_api_key]]", "")]
     said = [f"{response.headers} {response.text}" for response in responses]
-    assert [response.status_code for response in responses] == [200, 200, 200, 200, 404, 200, 502, 400]
+    assert [response.status_code for response in responses] == [200, 200, 200, 200, 200, 404, 200, 502, 400]
     for secret in SECRETS.values():
         assert not any(secret in text for text in [*said, guarded.log_text, guarded.stdout])
 

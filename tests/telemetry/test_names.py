@@ -26,6 +26,7 @@ OURS = (
     "queue.",
     "retry.",
     "breaker.",
+    "outbox.",
 )
 
 
