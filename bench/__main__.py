@@ -1,12 +1,11 @@
 """`make bench`: start stand-ins, ours and the peers, measure, and write `bench/RESULTS.md` with two plots.
 
-About 20 minutes; `--quick` takes about four and writes nothing but to `--into`. `--only ours,fastapi-aiohttp` measures
-some variants; `--rss 100000` adds the long run for memory's growth (some minutes more).
+About half an hour; `--quick` takes about five minutes and writes nothing but to `--into`. `--only ours,fastapi-aiohttp`
+measures some variants.
 """
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from bench.measures import FULL, QUICK, measure_all
@@ -23,7 +22,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short rounds, to see that it works; printed only")
     parser.add_argument("--only", default="", help=f"variants by comma, of {', '.join(BY_KEY)}")
-    parser.add_argument("--rss", type=int, default=0, metavar="TURNS", help="also measure memory over so many turns")
     parser.add_argument("--tokens", type=int, default=40, help="SSE chunks of an answer")
     parser.add_argument("--into", type=Path, help="folder for RESULTS.md and the plots; bench/ for a whole run")
     options = parser.parse_args()
@@ -35,7 +33,7 @@ def main() -> None:
     print("Streams and the outbox do not exist yet: their figures are left out.", file=sys.stderr)
     print(f"Variants: {', '.join(keys)}", file=sys.stderr)
     try:
-        found = measure_all(replace(QUICK if options.quick else FULL, rss_turns=options.rss), keys, options.tokens)
+        found = measure_all(QUICK if options.quick else FULL, keys, options.tokens)
     except BenchError as exc:
         raise SystemExit(f"the benchmark stopped: {exc}") from None
     plots = []
