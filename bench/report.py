@@ -160,7 +160,7 @@ def _variants(found: Found) -> str:
 
 
 def _delays(found: Found) -> str:
-    if not found.delayed:
+    if not (found.delayed or found.sweep):
         return ""
     names = {variant.key: variant.name for variant in found.variants}
     rates = sorted({rate for by_rate in found.sweep.values() for rate in by_rate})
