@@ -64,7 +64,7 @@ soak: ## the long proofs with their full counts
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/peers.txt
 	@touch $@
 
-bench: .venv-bench/.peers ## measure, beside FastAPI and LiteLLM, and write bench/RESULTS.md (about 20 minutes; ARGS=--quick)
+bench: .venv-bench/.peers ## measure, beside FastAPI and LiteLLM, and write bench/RESULTS.md (about half an hour; ARGS=--quick)
 	.venv-bench/bin/python -m bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy strict

@@ -26,7 +26,6 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]*[a-z0-9.\]]")
-_PROXY = re.compile(r"https?://(?:[^/@]*@)?[^/@\s]+/?")
 _USERINFO = re.compile(r"//[^/@]*@")
 
 
@@ -276,9 +275,17 @@ def proxy_for(url: str) -> str | None:
     if not named:
         return None
     proxy = named if "://" in named else f"http://{named}"  # as curl reads it
-    if not _PROXY.fullmatch(proxy):
+    if not _is_address(proxy):
         raise StartError(f"{parts.scheme.upper()}_PROXY or ALL_PROXY: must be the address of an HTTP proxy")
     return proxy
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half a bracket, or a port that is none
+        return False
 
 
 def otel_exports(signal: Literal["traces", "metrics"]) -> bool:

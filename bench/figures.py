@@ -33,5 +33,5 @@ def figure(rounds: Sequence[T], of: Callable[[T], float]) -> Figure:
 
 
 def ratios(these: Sequence[T], those: Sequence[T], of: Callable[[T], float]) -> Figure:
-    """Return the ratio round by round, so that what slowed both does not count."""
-    return Figure(tuple(of(this) / of(that) for this, that in zip(these, those, strict=True)))
+    """Return the ratio round by round, so that what slowed both does not count; of the rounds that both have."""
+    return Figure(tuple(of(this) / of(that) for this, that in zip(these, those, strict=False)))

@@ -7,6 +7,7 @@ import matplotlib  # type: ignore[import-not-found]
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "bench"
 import matplotlib.pyplot as plt  # type: ignore[import-not-found]  # noqa: E402 - after the backend
+from matplotlib.ticker import ScalarFormatter  # type: ignore[import-not-found]  # noqa: E402
 
 from bench.figures import figure  # noqa: E402
 from bench.measures import DATABASE_S, MODEL_S, Found  # noqa: E402
@@ -51,6 +52,8 @@ def _latency(found: Found, axes: "matplotlib.axes.Axes") -> None:
         axes.plot(rates, [by_rate[rate].p99 / 1e3 for rate in rates], "x:", color=colour, label=f"{names[key]}, p99")
     axes.axhline(2 * DATABASE_S + MODEL_S, color="#999999", linewidth=1)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.set_xlabel(f"turns offered per second (Poisson); database {DATABASE_S * 1e3:.0f} ms, model {MODEL_S:.0f} s")
     axes.set_ylabel("seconds from arrival to answer")
     axes.legend(fontsize="small")

@@ -119,7 +119,7 @@ def _goal_rows(found: Found) -> Iterator[tuple[str, str, str, str]]:
     none = "not measured: streams do not exist yet"
     yield "1,000 streams open, 3,000 tokens/s", none, "150 ms, 350 MB", "50 ms, 200 MB"
     yield "the `outbox` mode of saving", "not measured: it does not exist yet", "1.10 s + 2 %", "1 %"
-    growth = "not measured: `make bench ARGS='--rss 100000'`"
+    growth = "not measured"
     if found.rss:
         growth = f"{found.rss[-1][1] - found.rss[0][1]:+.1f} MB over {found.rss[-1][0]:,} turns"
     yield "resident memory's growth over 100,000 turns", growth, "< 5 MB", "0"
@@ -160,7 +160,7 @@ def _variants(found: Found) -> str:
 
 
 def _delays(found: Found) -> str:
-    if not found.delayed:
+    if not (found.delayed or found.sweep):
         return ""
     names = {variant.key: variant.name for variant in found.variants}
     rates = sorted({rate for by_rate in found.sweep.values() for rate in by_rate})

@@ -86,8 +86,9 @@ class Breaker:
             BreakerOpenError: not now.
         """
         verdict = Verdict(self._hear_good_news)
+        self.check()
         if self._open_until is not None:
-            self._claim_probe(self._open_until, verdict)
+            self._probe = verdict
         try:
             yield verdict
         finally:
@@ -96,11 +97,16 @@ class Breaker:
                 self._probe = None
             self._learn(verdict, probing)
 
-    def _claim_probe(self, open_until: float, verdict: Verdict) -> None:
-        left_s = open_until - trio.current_time()
-        if left_s > 0 or self._probe is not None:
-            raise BreakerOpenError(max(left_s, 1.0))
-        self._probe = verdict
+    def check(self) -> None:
+        """Find out whether a call would pass, without making one.
+
+        Raises:
+            BreakerOpenError: not now.
+        """
+        if self._open_until is not None:
+            left_s = self._open_until - trio.current_time()
+            if left_s > 0 or self._probe is not None:
+                raise BreakerOpenError(max(left_s, 1.0))
 
     def _hear_good_news(self, verdict: Verdict) -> None:
         if self._probe is verdict:

@@ -106,7 +106,7 @@ class OpenAIModel:
             response = await self._transport.handle_async_request(question)
             try:
                 request_id = _request_id(response.headers)
-                if response.headers.get("content-encoding", "identity") != "identity":
+                if response.status_code == 200 and _is_packed(response.headers):
                     raise ModelFault("model_error", "packed, though nobody asked for that", error_type="bad_stream")
                 if response.status_code != 200:
                     raise _refusal(response, await _error_body(response))
@@ -254,6 +254,8 @@ def _count(value: Any) -> int | None:
 
 async def _error_body(response: httpx.Response) -> Any:
     """Return the error object of a refusal, or None; at most `MAX_ERROR_BYTES` are read, for `ERROR_BODY_S`."""
+    if _is_packed(response.headers):
+        return None
     body = b""
     with trio.move_on_after(ERROR_BODY_S) as reading, suppress(httpx.HTTPError):  # broken off: the status stands
         async for piece in response.aiter_bytes():
@@ -263,6 +265,10 @@ async def _error_body(response: httpx.Response) -> Any:
     with suppress(ValueError, AttributeError, RecursionError):
         return json.loads(body).get("error")
     return None  # a gateway's page
+
+
+def _is_packed(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
 
 def _broken(error_type: str) -> ModelFault:

@@ -92,7 +92,7 @@ class ResilientModel:
     def _affordable(self, wait_s: float) -> bool:
         """Whether a retry may be worth it: there is as much time for its answer as for the wait, and room for one."""
         in_time = trio.current_time() + 2 * wait_s < trio.current_effective_deadline()
-        return in_time and self._breaker.state != "open" and self._budget.spend()
+        return in_time and self._breaker.state == "closed" and self._budget.spend()
 
     async def _once(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
         try:

@@ -217,23 +217,26 @@ class SupabaseDatabase:
         return self._root.copy_with(raw_path=self._root.raw_path + f"{table}?{urlencode(query)}".encode())
 
     async def _once(self, request: httpx.Request, what: str) -> list[dict[str, Any]]:
-        await self._take_place()
         try:
-            with self._breaker.call() as verdict:
-                return await self._judged(request, what, verdict)
+            await self._take_place()
+            try:
+                with self._breaker.call() as verdict:
+                    return await self._judged(request, what, verdict)
+            finally:
+                self._leave_place()
         except BreakerOpenError as exc:
             raise DatabaseFault(
                 "database_unavailable", "the host is left alone", retry_after_s=exc.retry_after_s,
                 error_type="breaker_open",
             ) from None  # fmt: skip
-        finally:
-            self._leave_place()
 
     async def _take_place(self) -> None:
+        """Take a place; with none free, wait, but not for requests to a host that hangs."""
         if self._places is not None:
             try:
                 self._places.acquire_nowait()
             except trio.WouldBlock:
+                self._breaker.check()
                 await self._places.acquire()
 
     def _leave_place(self) -> None:

@@ -1,7 +1,7 @@
 """A host that answers from a script, on virtual time: an httpx transport without a socket, and what it answers."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -36,14 +36,16 @@ class Step:
 class _Pieces(httpx.AsyncByteStream):
     """The body of a step."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, note: Callable[[], None]) -> None:
         self._pieces = iter(step.pieces)
         self._end = step.end
+        self._note = note
 
     def __aiter__(self) -> "_Pieces":
         return self
 
     async def __anext__(self) -> bytes:
+        self._note()
         await trio.lowlevel.checkpoint()
         for piece in self._pieces:
             return piece
@@ -56,11 +58,15 @@ class _Pieces(httpx.AsyncByteStream):
 
 @dataclass
 class Script(httpx.AsyncBaseTransport):
-    """Plays its steps in order, the last one for ever; keeps the requests, and when they came."""
+    """Plays its steps in order, the last one for ever; keeps the requests, and when they came.
+
+    `read` counts how often a piece of an answer's body was asked for.
+    """
 
     steps: Sequence[Step]
     requests: list[httpx.Request] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    read: int = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         step = self.steps[min(len(self.requests), len(self.steps) - 1)]
@@ -70,7 +76,10 @@ class Script(httpx.AsyncBaseTransport):
         if step.error is not None:
             raise step.error
         headers = [(name.encode(), value.encode("latin-1")) for name, value in step.headers]
-        return httpx.Response(step.status, headers=headers, stream=_Pieces(step))
+        return httpx.Response(step.status, headers=headers, stream=_Pieces(step, self._note_read))
+
+    def _note_read(self) -> None:
+        self.read += 1
 
     @property
     def waits(self) -> list[float]:

@@ -2,6 +2,7 @@
 
 import gc
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ from tests.standins import Watched, watched
 
 BROKEN, BUSY = refuses(500), refuses(429, "rate_limit_exceeded")
 FAR = refuses(429, retry_after="60")
+PAGE = b"<html><body>Service unavailable</body></html>"
 
 
 @pytest.mark.parametrize(
@@ -87,15 +89,23 @@ async def test_a_host_that_is_left_alone_is_not_asked_for_another_model(
         (breaks(httpx.ConnectError("refused")), True),
         (cut(), True),
         (cut("Ye"), True),
+        (refuses(503, body=PAGE), True),
+        (refuses(503, body=b""), True),
+        (refuses(500, x_should_retry="false"), True),
         (BUSY, False),
+        (refuses(429, body=PAGE), False),
+        (refuses(529, body=PAGE), False),
         (refuses(503, "server_is_overloaded"), False),
+        (refuses(503, body=PAGE, retry_after="60"), False),
+        (refuses(500, "rate_limit_exceeded"), False),
         (refuses(400), False),
+        (refuses(400, x_should_retry="true"), False),
         (refuses(401), False),
         (answers(), False),
     ],
 )
 async def test_what_counts_as_a_hosts_failure(step: Step, bad: bool, autojump_clock: MockClock) -> None:
-    """What is broken does; a host that is busy, or refuses as it should, lives."""
+    """What is broken does, and a gateway with nobody behind it; a host that is busy, or refuses as it should, lives."""
     script, breaker = Script([step]), Breaker("model", failures=1)
     with suppress(ModelFault):
         await Told().ask(script.model(breaker))
@@ -148,6 +158,30 @@ async def test_one_probe_at_a_time_finds_out_that_a_host_is_well(autojump_clock:
         await trio.sleep(1)
         assert (len(refused), len(script.requests)) == (9, 12)
         callers.cancel_scope.cancel()
+
+
+async def test_while_another_call_probes_the_host_the_fallback_is_not_announced(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be refused: the caller is told what the host itself said, though it failed after the opening."""
+    script, breaker = Script([replace(FAR, wait_s=15), answers("Other.")]), Breaker("model", failures=1, open_s=10)
+    faults = []
+
+    async def ask() -> None:
+        faults.append(await fault_of(script, breaker=breaker, fallback="other-model"))
+
+    async with trio.open_nursery() as callers:
+        callers.start_soon(ask)
+        await trio.sleep(1)
+        with breaker.call() as failing:
+            failing.bad()
+        await trio.sleep(10)
+        with breaker.call():
+            await trio.sleep(10)
+            assert breaker.state == "half_open"
+    assert [(fault.error_type, fault.retry_after_s) for fault in faults] == [("http_429", 60)]
+    assert script.models() == ["some-model"]
+    assert list(fields_of(caplog.records, "fallback")) == []
 
 
 RULES = ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)

@@ -1,5 +1,7 @@
 """The model client against the scripted model, in process and over a real socket: one answer or one fault."""
 
+import base64
+import gzip
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ from app.clients.ports import ModelEnd
 from app.embedded.scripted_model import ScriptedModel
 from app.errors import CallerFault, ModelFault
 from tests.clients.asking import DONE, FINISH, URL, Canned, answer, asked, delta, fault_of, in_process, served
+from tests.clients.scripts import Script, Step
 
 
 async def test_an_answer_has_text_usage_and_ids(autojump_clock: MockClock) -> None:
@@ -73,6 +76,64 @@ async def test_the_request_is_the_one_of_the_api(
     headers = dict(scope["headers"])
     assert headers.get(b"authorization") == (b"Bearer sk-secret" if key else None)
     assert (headers[b"content-type"], headers[b"accept"]) == (b"application/json", b"text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"), [("", b"Basic " + base64.b64encode("gw:p@ß".encode())), ("sk-secret", b"Bearer sk-secret")]
+)
+async def test_a_user_in_the_base_url_is_authorized(key: str, sent: bytes, autojump_clock: MockClock) -> None:
+    """As gateways want it, decoded from its percent signs; a key takes its place, and the user is not in the path."""
+    host = Canned([delta("Yes."), FINISH, DONE])
+    await answer(host, asked("Why?"), key=key, base_url="http://gw:p%40%C3%9F@model.test/v1")
+    ((scope, _body),) = host.requests
+    assert [value for name, value in scope["headers"] if name == b"authorization"] == [sent]
+    assert (scope["server"], scope["path"]) == (("model.test", None), "/v1/chat/completions")
+
+
+async def test_an_answer_is_asked_for_unpacked(autojump_clock: MockClock) -> None:
+    """Packed, its pieces would come late, and a small one may hold any number of bytes."""
+    host = Canned([delta("Yes."), FINISH, DONE])
+    await answer(host, asked("Why?"))
+    ((scope, _body),) = host.requests
+    assert [value for name, value in scope["headers"] if name == b"accept-encoding"] == [b"identity"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity"])
+async def test_an_answer_that_is_packed_all_the_same_is_left(coding: str, autojump_clock: MockClock) -> None:
+    """It is a `bad_stream`; not a byte of it is read, let alone unpacked."""
+    packed = gzip.compress(delta("Yes.") + FINISH + DONE)
+    host = Script([Step(pieces=(packed,), headers=(("content-encoding", coding), ("x-request-id", "req_1")))])
+    said: list[str] = []
+    with pytest.raises(ModelFault) as caught:
+        await OpenAIModel(host, URL, "", "m").answer(asked("Why?"), said.append)
+    fault = caught.value
+    assert (fault.code, fault.error_type, fault.retryable) == ("model_error", "bad_stream", True)
+    assert (fault.request_id, said, host.read) == ("req_1", [], 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "again"), [(503, "model_busy", True), (429, "model_busy", True), (401, "model_error", False)]
+)
+async def test_a_packed_refusal_is_judged_by_its_status(
+    status: int, code: str, again: bool, autojump_clock: MockClock
+) -> None:
+    """A gateway may pack its error page; it stays a refusal, with the wait that its headers name."""
+    headers = (("content-encoding", "gzip"), ("retry-after", "2"))
+    host = Script([Step(status=status, pieces=(gzip.compress(b"<html>"),), headers=headers)])
+    with pytest.raises(ModelFault) as caught:
+        await OpenAIModel(host, URL, "", "m").answer(asked("Why?"), list[str]().append)
+    fault = caught.value
+    assert (fault.code, fault.ask_again, fault.retry_after_s) == (code, again, 2.0 if again else None)
+    assert (fault.error_type, host.read) == (f"http_{status}", 0)
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+async def test_an_answer_that_says_it_is_not_packed_is_read(coding: str, autojump_clock: MockClock) -> None:
+    """However that is spelled."""
+    said: list[str] = []
+    host = Script([Step(pieces=(delta("Yes."), FINISH, DONE), headers=(("content-encoding", coding),))])
+    await OpenAIModel(host, URL, "", "m").answer(asked("Why?"), said.append)
+    assert "".join(said) == "Yes."
 
 
 @pytest.mark.parametrize(

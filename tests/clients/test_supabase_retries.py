@@ -3,14 +3,18 @@
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from app.bootstrap.upstreams import Breakers
 from app.clients.breaker import Breaker, State
+from app.clients.ports import Database
 from app.clients.supabase import MAX_ANSWER_BYTES, SupabaseDatabase
 from app.clients.transport import TrioTransport
 from app.errors import DatabaseFault
@@ -172,6 +176,23 @@ async def test_a_breaker_that_opens_ends_the_retries(autojump_clock: MockClock) 
     assert trio.current_time() <= 0.1, "nothing is waited for that will be refused"
 
 
+async def test_one_turn_that_meets_a_restart_does_not_open_it(autojump_clock: MockClock) -> None:
+    """Two reads side by side, with all their retries, while the database is away: the server's breaker stays closed."""
+    script, breaker = Script([breaks(httpx.ConnectError("refused"))] * 6 + [ROWS]), Breakers().database
+    client = database(script, breaker)
+
+    async def read() -> None:
+        with pytest.raises(DatabaseFault):
+            await client.user_exists("ann")
+
+    async with trio.open_nursery() as turn:
+        turn.start_soon(read)
+        turn.start_soon(read)
+    assert trio.current_time() <= 0.3
+    assert (len(script.requests), breaker.state) == (6, "closed")
+    assert not await client.user_exists("ann")
+
+
 @pytest.mark.parametrize(
     ("seconds", "silent_s", "state"),
     [(1.4, 1.5, "closed"), (1.5, 1.5, "open"), (0.4, 0.5, "closed"), (0.5, 0.5, "open")],
@@ -184,6 +205,65 @@ async def test_a_silence_counts_whoever_ends_it(
     with trio.move_on_after(seconds):
         await database(Script([SILENT]), breaker, silent_s=silent_s).user_exists("ann")
     assert breaker.state == state
+
+
+@dataclass
+class Narrow(Script):
+    """A script that takes `places` requests at once, as a pool does; the others wait."""
+
+    places: int = 1
+    _free: trio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._free = trio.Semaphore(self.places)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        async with self._free:
+            return await super().handle_async_request(request)
+
+
+async def overcrowd(client: Database) -> int:
+    """Have four callers who would stay for 2.9 s ask at once, and return how many got their rows."""
+    served = 0
+
+    async def ask() -> None:
+        nonlocal served
+        with trio.move_on_after(2.9):
+            await client.user_exists("ann")
+            served += 1
+
+    async with trio.open_nursery() as callers:
+        for _ in range(4):
+            callers.start_soon(ask)
+    return served
+
+
+SLOW_ROWS = replace(ROWS, wait_s=1.0)
+
+
+async def test_waiting_for_a_place_says_nothing_of_the_host(autojump_clock: MockClock) -> None:
+    """A host that answers after a second is well, however long the others wait for their turn; all places come back."""
+    script, breaker = Narrow([SLOW_ROWS]), Breaker("database", failures=1)
+    client = database(script, breaker, max_connections=1, silent_s=1.5)
+    assert await overcrowd(client) == 2
+    assert (len(script.requests), breaker.state) == (3, "closed")
+    with trio.fail_after(1.1):
+        await client.user_exists("ann")
+
+
+async def test_nobody_queues_for_a_host_that_is_left_alone(autojump_clock: MockClock) -> None:
+    """With every place taken by a request that hangs and the breaker open, the next one is refused at once."""
+    script, breaker = Script([Step(wait_s=inf)]), Breaker("database", failures=1)
+    client = database(script, breaker, max_connections=1)
+    async with trio.open_nursery() as hanging:
+        hanging.start_soon(client.user_exists, "ann")
+        await wait_all_tasks_blocked()
+        with breaker.call() as verdict:
+            verdict.bad()
+        with trio.fail_after(0), pytest.raises(DatabaseFault) as caught:
+            await client.user_exists("bob")
+        hanging.cancel_scope.cancel()
+    assert (caught.value.error_type, len(script.requests)) == ("breaker_open", 1)
 
 
 async def test_an_answer_without_end_is_left(autojump_clock: MockClock) -> None:

@@ -1,5 +1,6 @@
 """The database client's requests, byte for byte, and what it makes of every answer that is not the promised one."""
 
+import base64
 import json
 import logging
 import socket
@@ -121,6 +122,18 @@ WRITES: dict[str, tuple[str, dict[str, str], str, list[dict[str, Any]]]] = {
         ],
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"), [(SECRET, "Basic " + base64.b64encode(b"gw:p@ss").decode()), (JWT, f"Bearer {JWT}")]
+)
+async def test_a_user_in_the_url_is_authorized(key: str, sent: str, autojump_clock: MockClock) -> None:
+    """As gateways want it; a key that is a bearer token takes its place, and `apikey` is sent either way."""
+    recorder = Recorder(rows())
+    await recorder.database(key, "https://gw:p%40ss@project.supabase.test").user_exists("ann")
+    (request,) = recorder.requests
+    assert (request.headers["authorization"], request.headers["apikey"]) == (sent, key)
+    assert request.headers["host"] == "project.supabase.test"
 
 
 @pytest.mark.parametrize("name", READS)

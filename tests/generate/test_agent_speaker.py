@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -110,6 +110,31 @@ async def test_an_invalid_state_is_the_rules_alone(state: str, autojump_clock: M
     outcome = answered(end.result)
     assert (outcome.draft.text, outcome.draft.fallback) == ("Well done.", None)
     assert reply_of(outcome)["decision_metadata"]["source"] == "rules"
+
+
+@dataclass
+class OtherStudent(TwoCalls):
+    """The state is the fallback model's, in a request of its own."""
+
+    async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
+        end = await super().answer(request, on_text)
+        return replace(end, fallback=True, model="other", request_id="req_study") if request.schema else end
+
+
+@pytest.mark.parametrize("study_s", [1.0, 2.1])
+async def test_what_became_of_the_study_is_not_said_of_the_reply(study_s: float, autojump_clock: MockClock) -> None:
+    """Which request it was and that a fallback gave it is on its own span; the turn's facts are the reply's."""
+    both = two_calls(reply=after(2), study=after(study_s))
+    async with open_house(model=OtherStudent(both.reply, both.study)) as house:
+        end = await house.ask(agent_question())
+    outcome = answered(end.result)
+    assert (outcome.draft.model, outcome.draft.fallback, outcome.warnings) == ("paced-1", None, ())
+    assert reply_of(outcome)["decision_metadata"]["source"] == "model"
+    assert house.seen.facts[0].details["model_request_id"] == "q1"
+    assert "chat.fallback" not in (house.seen.spans.named("chat.turn").attributes or {})
+    assert house.seen.sum("chat.fallbacks") == 0
+    ids = [(span.attributes or {}).get("openai.response.request_id") for span in house.seen.spans.ended]
+    assert {"q1", "req_study"} <= set(ids)
 
 
 async def test_a_failing_state_costs_nothing(autojump_clock: MockClock) -> None:

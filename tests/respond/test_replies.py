@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.errors import KINDS, CallerFault, DatabaseFault, Fault, OverloadFault, StageTimeout
 from app.respond.chat_body import WARNINGS, chat_body, iso_timestamp, server_timing
-from app.respond.language import preferred_language
+from app.respond.language import Language, preferred_language
 from app.respond.problem import problem_body, problem_headers
 from app.turn import Draft, Project, Shortfall, TokenUsage, TurnOutcome
 from telemetry.stage_clock import StageClock
@@ -68,6 +68,17 @@ def test_warnings_speak_the_readers_language(code: Shortfall) -> None:
     assert english == [{"code": code, "detail": WARNINGS[code]["en"]}]
     assert english[0]["detail"].isascii()
     assert not japanese[0]["detail"].isascii()
+
+
+@pytest.mark.parametrize(("language", "rules"), [("en", "rule"), ("ja", "ルール")])
+def test_the_warning_of_a_fallback_is_true_of_either(language: Language, rules: str) -> None:
+    """Rules or another model may have answered: the sentence names neither."""
+    sentence = WARNINGS["fallback"][language]
+    (warning,) = chat_body(outcome("fallback"), StageClock(), "t", language, NOW_NS)["warnings"]
+    assert warning["detail"] == sentence
+    assert rules not in sentence.lower()
+    assert "another model" not in sentence.lower()
+    assert "別の" not in sentence
 
 
 def test_server_timing_repeats_the_stages() -> None:

@@ -38,6 +38,14 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "an unknown model": ({"EMBEDDED_LLM": "gpt"}, ("EMBEDDED_LLM",)),
     "an unknown log level": ({"LOG_LEVEL": "loud"}, ("LOG_LEVEL",)),
     "a proxy that is no address": ({"TRUSTED_PROXIES": "10.0.0.0/8, proxy"}, ("TRUSTED_PROXIES",)),
+    "a proxy of another kind for the model": (
+        {"OPENAI_BASE_URL": "https://model.test/v1", "HTTPS_PROXY": "socks5://u:canary@x:1"},
+        ("HTTPS_PROXY", "HTTP proxy"),
+    ),
+    "a proxy without a host for the database": (
+        {"SUPABASE_URL": URL, "SUPABASE_KEY": "canary", "AUTH_MODE": "dev", "ALL_PROXY": "http://u:canary@"},
+        ("ALL_PROXY", "HTTP proxy"),
+    ),
     "a prompt that is not there": ({"SYSTEM_PROMPT_FILE": "no-such-prompt.txt"}, ("SYSTEM_PROMPT_FILE",)),
     "a prompt that is a folder": ({"SYSTEM_PROMPT_FILE": "."}, ("SYSTEM_PROMPT_FILE",)),
 }

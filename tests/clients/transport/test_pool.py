@@ -157,6 +157,22 @@ async def test_the_cold_ones_expire_under_the_warm_one(serve: Serve, clock: Cloc
         await site.until_open(1)
 
 
+async def test_the_connections_of_an_origin_that_is_asked_no_more_expire(serve: Serve, clock: Clock) -> None:
+    """Once a connection is made anywhere: a server that has moved to another port leaves nothing open."""
+    transport = TrioTransport(keep_alive_s=10)
+    left, next_one = await serve(numbered()), await serve(answers(OK))
+    async with client_of(transport) as client:
+        await open_at_once(client, left.url, 5)
+        clock.now += 9
+        await client.get(next_one.url)
+        assert transport.statistics() == (6, 6)
+        clock.now += 11
+        await client.get(next_one.url)
+        assert transport.statistics() == (1, 1)
+        await left.until_open(0)
+    assert next_one.connections == 2
+
+
 async def test_closing_closes_the_idle_ones_and_those_in_use_when_they_end(serve: Serve) -> None:
     """`aclose()` leaves a response that is being read to its reader."""
     transport = TrioTransport()

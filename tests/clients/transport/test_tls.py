@@ -150,3 +150,31 @@ async def test_http_and_https_do_not_share_a_pool(
         for _ in range(2):
             assert [(await client.get(site.url)).content for site in (plain, secure)] == [b"ok", b"ok"]
     assert (plain.connections, secure.connections) == (1, 1)
+
+
+RECORD = 1 << 14
+"""The most bytes of one TLS record (RFC 8446, 5.1)."""
+
+
+async def test_a_surplus_answer_in_a_record_of_its_own_is_nobodys(
+    serve: Serve, server_tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """A second answer to one request, received with the first but not yet decrypted, is not the next request's.
+
+    Ours only: httpcore asks the socket alone, where nothing is left to be read, and gives it to whoever asks next.
+    """
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    body = bytes(RECORD - len(head % RECORD))
+    surplus = head % 7 + b"surplus"
+
+    async def says_too_much(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(head % len(body) + body + surplus)
+        await peer.closed()
+
+    site = await serve(first(says_too_much), tls=server_tls)
+    async with Make("ours").client(ssl_context=trusting) as client:
+        assert (await client.get(site.url)).content == body
+        for _ in range(2):
+            assert (await client.get(site.url)).content == b"ok"
+    assert site.connections == 2

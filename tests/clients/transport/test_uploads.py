@@ -147,6 +147,30 @@ async def test_a_refusal_ends_the_sending(
     assert site.connections == 2
 
 
+async def test_a_refusal_whose_body_does_not_come_ends_the_sending_too(
+    serve: Serve, server_tls: ssl.SSLContext, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under TLS the body is waited for, but not for long: the status is told, and the connection is closed.
+
+    Ours only: httpcore reads nothing before all is sent, and would wait for ever.
+    """
+    monkeypatch.setattr("app.clients.transport.REFUSAL_BODY_S", 0.1)
+
+    async def handle(peer: Peer) -> None:
+        if await peer.request(with_body=False):
+            await peer.send(REFUSAL.removesuffix(b"much"))
+            await peer.closed()
+
+    site = await serve(handle, tls=server_tls)
+    async with Make("ours").client(ssl_context=trusting, max_connections=1) as client:
+        for content in (hesitant(), bytes(32 << 20)):
+            with trio.fail_after(5):
+                async with client.stream("POST", site.url, content=content) as response:
+                    assert response.status_code == 413
+            await site.until_open(0)
+    assert site.connections == 2
+
+
 async def test_an_early_welcome_does_not_end_the_sending(make: Make, serve: Serve) -> None:
     """A 200 that comes before the body does is the answer, but the body is still sent to its end."""
     seen: list[Seen | None] = []
