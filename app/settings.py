@@ -268,7 +268,7 @@ def proxy_for(url: str) -> str | None:
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    if urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]
+    if urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]  # typeshed lacks it
         return None
     proxies = urllib.request.getproxies_environment()
     named = proxies.get(parts.scheme) or proxies.get("all")

@@ -19,7 +19,7 @@ from itertools import cycle
 from typing import cast
 from urllib.parse import urlsplit
 
-import uvloop  # type: ignore[import-not-found]
+import uvloop  # type: ignore[import-not-found]  # in .venv-bench
 
 from bench import bodies, system
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore,import-not-found]
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore,import-not-found]  # in .venv-bench
 
 from bench.load import Plan, Result
 from bench.processes import BenchError, Server, Standin, load, ours, standin
@@ -72,7 +72,7 @@ class Bench:
     def measure(self, variant: Variant, *, may_fail: bool = False, **options: object) -> Result:
         """Load a variant, and check with the stand-ins that every turn did all of its work."""
         server = self._servers[variant.base or variant.key]
-        plan = Plan(server.url, server.pids, variant.kind, variant.page, **options)  # type: ignore[arg-type]
+        plan = Plan(server.url, server.pids, variant.kind, variant.page, **options)  # type: ignore[arg-type]  # the measures' own words for a plan's fields
         before = self.upstreams.counts()
         result = load(plan, self.folder, may_fail=may_fail)
         after = self.upstreams.counts()

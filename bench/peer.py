@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import httpx
-import uvicorn  # type: ignore[import-not-found]
-from fastapi import FastAPI, Request, Response  # type: ignore[import-not-found]
+import uvicorn  # type: ignore[import-not-found]  # in .venv-bench
+from fastapi import FastAPI, Request, Response  # type: ignore[import-not-found]  # in .venv-bench
 from pydantic import BaseModel
 
 POOL = 128
@@ -65,7 +65,7 @@ class AiohttpCalls:
     """aiohttp's client, with its C parser."""
 
     def __init__(self) -> None:
-        import aiohttp  # type: ignore[import-not-found]
+        import aiohttp  # type: ignore[import-not-found]  # in .venv-bench
 
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=POOL), raise_for_status=True)
 

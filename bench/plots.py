@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import matplotlib  # type: ignore[import-not-found]
+import matplotlib  # type: ignore[import-not-found]  # in .venv-bench
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "bench"

@@ -14,7 +14,7 @@ from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
 import httptools
-import uvloop  # type: ignore[import-not-found]
+import uvloop  # type: ignore[import-not-found]  # in .venv-bench
 
 from bench import bodies
 

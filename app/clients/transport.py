@@ -14,20 +14,18 @@ Whatever ends a request early, a cancellation too, closes its connection: only a
 it back.
 """
 
-import select
 import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Self
 
 import httpx
 import trio
 
+from app.clients.connection import RECEIVE_BYTES, Connection, Origin
 from app.clients.http1 import RequestBody, ResponseReader, WrongRequestError, WrongResponseError, encode_head
 
-RECEIVE_BYTES = 1 << 16
 SEND_AT_ONCE_BYTES = 1 << 16
 """A larger body is sent while the answer is awaited, since a server may refuse it before it has read it all."""
 REFUSAL_BODY_S = 1.0
@@ -36,9 +34,6 @@ KEEP_ALIVE_S = 15.0
 """Less than most servers and proxies keep an idle connection (nginx 75, AWS's load balancers 60, PostgREST 30); one
 that was closed sooner (uvicorn 5) is noticed by asking."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
-Origin = tuple[str, str, int]
-"""Scheme, host, port."""
 
 
 class TrioTransport(httpx.AsyncBaseTransport):
@@ -61,7 +56,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self._places = trio.Semaphore(max_connections) if max_connections else None
         self._ssl_context = ssl_context
         self._keep_alive_s = keep_alive_s
-        self._idle: dict[Origin, deque[_Connection]] = {}
+        self._idle: dict[Origin, deque[Connection]] = {}
         self._open = 0
         self._closed = False
 
@@ -119,7 +114,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
                 pass  # the server had closed it; nothing was lost
         return await self._ask(await self._connect(call), call)
 
-    async def _ask(self, connection: "_Connection", call: "_Call") -> httpx.Response:
+    async def _ask(self, connection: "Connection", call: "_Call") -> httpx.Response:
         try:
             reader = await call.on(connection)
         except BaseException:
@@ -137,13 +132,13 @@ class TrioTransport(httpx.AsyncBaseTransport):
             },
         )
 
-    async def _connect(self, call: "_Call") -> "_Connection":
+    async def _connect(self, call: "_Call") -> "Connection":
         self._forget_expired()
         self._make_room()
         self._open += 1
         try:
             with _within(call.limits.get("connect"), httpx.ConnectTimeout("no connection in time")):
-                return await _Connection.open(call.origin, self._context(call.origin))
+                return await Connection.open(call.origin, self._context(call.origin))
         except BaseException:
             self._open -= 1
             raise
@@ -155,7 +150,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
             self._ssl_context = ssl.create_default_context()
         return self._ssl_context
 
-    def _warmest(self, origin: Origin) -> "_Connection | None":
+    def _warmest(self, origin: Origin) -> "Connection | None":
         """Return the idle connection that was used last, if there is one that still holds."""
         idle = self._idle.get(origin)
         while idle:
@@ -174,7 +169,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
                     self._discard(idle.popleft())
                     return
 
-    def done(self, connection: "_Connection", *, reusable: bool) -> None:
+    def done(self, connection: "Connection", *, reusable: bool) -> None:
         """Take a connection back whose response was read, or given up."""
         self._leave_place()
         if not reusable or self._closed:
@@ -193,97 +188,17 @@ class TrioTransport(httpx.AsyncBaseTransport):
             self._forget_expired_of(idle, now)
         self._idle = {origin: idle for origin, idle in self._idle.items() if idle}
 
-    def _forget_expired_of(self, idle: "deque[_Connection]", now: float) -> None:
+    def _forget_expired_of(self, idle: "deque[Connection]", now: float) -> None:
         while idle and now - idle[0].idle_since > self._keep_alive_s:
             self._discard(idle.popleft())
 
-    def _discard(self, connection: "_Connection") -> None:
+    def _discard(self, connection: "Connection") -> None:
         self._open -= 1
         connection.close()
 
 
 class _Stale(Exception):
     """The server had closed an idle connection; the request can be sent on another one."""
-
-
-class _Connection:
-    """A stream to an origin. `touched`: something of the present request was sent on it."""
-
-    __slots__ = ("_socket", "_stream", "idle_since", "origin", "secure", "touched", "used")
-
-    def __init__(self, origin: Origin, raw: trio.SocketStream, stream: trio.abc.Stream) -> None:
-        self.origin = origin
-        self.idle_since = 0.0
-        self.used = False
-        self.touched = False
-        self._socket = raw.socket
-        self._stream = stream
-        self.secure = stream is not raw
-
-    @classmethod
-    async def open(cls, origin: Origin, context: ssl.SSLContext | None) -> Self:
-        """Connect, to whichever address answers first (RFC 8305, by Trio); with a context, securely.
-
-        Raises:
-            httpx.ConnectError: that failed.
-        """
-        _scheme, host, port = origin
-        try:
-            raw = await trio.open_tcp_stream(host, port)
-        except (OSError, UnicodeError) as exc:  # the latter for a name that cannot be one
-            raise httpx.ConnectError(str(exc) or type(exc).__name__) from exc
-        if context is None:
-            return cls(origin, raw, raw)
-        try:
-            stream = trio.SSLStream(raw, context, server_hostname=host, https_compatible=True)
-            await stream.do_handshake()
-        except (trio.BrokenResourceError, ssl.CertificateError, ValueError) as exc:
-            raw.socket.close()
-            raise httpx.ConnectError(str(exc.__cause__ or exc)) from exc
-        except BaseException:
-            raw.socket.close()
-            raise
-        return cls(origin, raw, stream)
-
-    async def send(self, data: bytes) -> None:
-        """Send it all.
-
-        Raises:
-            httpx.WriteError: the connection broke.
-        """
-        try:
-            if not self.secure and not self.touched:
-                data = data[await self._socket.send(data) :]
-            self.touched = True
-            if data:
-                await self._stream.send_all(data)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise httpx.WriteError(str(exc.__cause__ or exc)) from exc
-
-    async def receive(self) -> bytes:
-        """Return what came; nothing at the end.
-
-        Raises:
-            httpx.ReadError: the connection broke.
-        """
-        try:
-            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
-
-    def is_quiet(self) -> bool:
-        """Return whether the server has neither closed nor said anything; under TLS, neither in what was received."""
-        if isinstance(self._stream, trio.SSLStream):
-            received = self._stream._incoming.pending
-            if received or self._stream.pending():
-                return False
-        look = select.poll()
-        look.register(self._socket.fileno(), select.POLLIN)
-        return not look.poll(0)
-
-    def close(self) -> None:
-        """Close at once; an idle or broken-off connection has nothing to say good-bye for."""
-        self._socket.close()
 
 
 class _Call:
@@ -302,7 +217,7 @@ class _Call:
             if isinstance(request.stream, httpx.ByteStream):
                 self._content = self._body.piece(b"".join(request.stream)) + self._body.end()
 
-    async def on(self, connection: _Connection) -> ResponseReader:
+    async def on(self, connection: Connection) -> ResponseReader:
         """Send the request and return the reader that knows the response's head.
 
         Raises:
@@ -325,14 +240,14 @@ class _Call:
             reader.is_last = True  # what was not sent of this request would be missing from the next
         return reader
 
-    def _again(self, connection: _Connection, error: httpx.TransportError) -> bool:
+    def _again(self, connection: Connection, error: httpx.TransportError) -> bool:
         """Return whether the request may be sent on another connection: it was not slow, and it did no harm."""
         if isinstance(error, httpx.TimeoutException):
             return False
         harmless = self.request.method in IDEMPOTENT and self._content is not None
         return harmless or not connection.touched
 
-    async def _send(self, connection: _Connection, data: bytes) -> bool:
+    async def _send(self, connection: Connection, data: bytes) -> bool:
         """Send, and return whether more can be sent: a broken connection may still have an answer on it to be read."""
         try:
             with _within(self.limits.get("write"), httpx.WriteTimeout("the server takes nothing")):
@@ -341,11 +256,11 @@ class _Call:
             self._upload_error = exc
         return self._upload_error is None
 
-    async def _read_head(self, connection: _Connection, reader: ResponseReader) -> None:
+    async def _read_head(self, connection: Connection, reader: ResponseReader) -> None:
         while reader.head is None:
             await read_on(connection, reader, self.limits.get("read"))
 
-    async def _send_beside_reading(self, connection: _Connection, reader: ResponseReader) -> None:
+    async def _send_beside_reading(self, connection: Connection, reader: ResponseReader) -> None:
         """Send a long body while an answer may come. One that is an error ends the sending."""
         try:
             async with trio.open_nursery() as nursery:
@@ -356,7 +271,7 @@ class _Call:
             raise _foremost(group) from None
         await self._read_head(connection, reader)
 
-    async def _heed_refusal(self, connection: _Connection, reader: ResponseReader, sending: trio.CancelScope) -> None:
+    async def _heed_refusal(self, connection: Connection, reader: ResponseReader, sending: trio.CancelScope) -> None:
         while reader.head is None:
             await read_on(connection, reader, None)
         if reader.head.status >= 400:
@@ -366,7 +281,7 @@ class _Call:
                     await read_on(connection, reader, None)  # cut off in sending, TLS reads no more
             sending.cancel()
 
-    async def _upload(self, connection: _Connection) -> None:
+    async def _upload(self, connection: Connection) -> None:
         if not await self._send(connection, self._head):
             return  # before the stream is asked: it may be needed for another connection
         if self._content is not None:
@@ -385,7 +300,7 @@ class _Body(httpx.AsyncByteStream):
     """The body of a response. Read to its end, or closed, it gives the connection back, or up."""
 
     def __init__(
-        self, pool: TrioTransport, connection: _Connection, reader: ResponseReader, timeout_s: float | None
+        self, pool: TrioTransport, connection: Connection, reader: ResponseReader, timeout_s: float | None
     ) -> None:
         self._pool = pool
         self._connection = connection
@@ -427,7 +342,7 @@ class _Body(httpx.AsyncByteStream):
             self._pool.done(self._connection, reusable=self._reader.reusable)
 
 
-async def read_on(connection: _Connection, reader: ResponseReader, timeout_s: float | None) -> None:
+async def read_on(connection: Connection, reader: ResponseReader, timeout_s: float | None) -> None:
     """Read once from the connection into the reader.
 
     Raises:

@@ -9,4 +9,4 @@ from tests.clients.differential import peers
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have our transport connect to the servers in memory."""
-    monkeypatch.setattr(our_transport, "_Connection", peers.IN_MEMORY)
+    monkeypatch.setattr(our_transport, "Connection", peers.IN_MEMORY)

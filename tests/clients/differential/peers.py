@@ -9,7 +9,7 @@ import httpcore
 import httpx
 import trio
 
-from app.clients import transport as our_transport
+from app.clients.connection import Connection
 from app.clients.transport import TrioTransport
 from tests.clients.differential.network import BrokenLineError, Line, Server
 
@@ -106,7 +106,7 @@ class _Socket:
         return not self._line.readable
 
 
-class _InMemory(our_transport._Connection):
+class _InMemory(Connection):
     """Our connection over a line; only opening it and looking at it are not the real ones."""
 
     @classmethod

@@ -43,7 +43,7 @@ async def test_a_seed_gives_one_case() -> None:
 async def test_real_sockets_show_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred cases over TCP through httpx's client, with either transport: just what was seen in memory."""
     with monkeypatch.context() as patch:
-        patch.setattr(our_transport, "_Connection", peers.IN_MEMORY)
+        patch.setattr(our_transport, "Connection", peers.IN_MEMORY)
         cases = await fitting(100)
     context = ssl.create_default_context()
     for case, played in cases:

@@ -9,6 +9,7 @@ import pytest
 
 from app.clients import http1
 from app.clients import transport as our_transport
+from app.clients.connection import Connection
 from app.clients.http1 import Head, ResponseReader
 from app.clients.transport import TrioTransport
 from tests.clients.differential import peers
@@ -63,7 +64,7 @@ PLANTS: dict[str, Plant] = {
     "a connection is not looked at": _attribute(peers.IN_MEMORY, "is_quiet", lambda connection: True),
     "nothing is sent again": _attribute(our_transport, "IDEMPOTENT", frozenset()),
     "a POST is sent again": _attribute(our_transport, "IDEMPOTENT", frozenset({"GET", "HEAD", "POST"})),
-    "connections are not closed": _attribute(our_transport._Connection, "close", lambda connection: None),
+    "connections are not closed": _attribute(Connection, "close", lambda connection: None),
     "a broken connection is told as another error": _attribute(httpx, "ReadError", httpx.ReadTimeout),
     "every connection is kept": _attribute(
         TrioTransport, "_discard", lambda pool, connection: setattr(pool, "_open", pool._open - 1)

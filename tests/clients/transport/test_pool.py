@@ -194,7 +194,7 @@ async def lines_of(client: httpx.AsyncClient, url: str) -> Counter[str]:
     lines: Counter[str] = Counter()
 
     def note(frame: FrameType, event: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.endswith(("clients/transport.py", "clients/http1.py")):
+        if not frame.f_code.co_filename.endswith(("clients/transport.py", "clients/connection.py", "clients/http1.py")):
             return None
         if event == "line":
             lines[f"{frame.f_code.co_name}:{frame.f_lineno}"] += 1

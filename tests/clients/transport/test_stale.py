@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from app.clients import transport as module
+from app.clients.connection import Connection
 from app.clients.transport import TrioTransport
 from tests.clients.transport.conftest import Make, Serve
 from tests.clients.transport.servers import OK, Handler, Peer, Seen, answers
@@ -168,7 +168,7 @@ async def test_a_post_of_which_nothing_was_sent_is_sent_on_a_new_connection(
     body: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel refused its first byte, since a reset had come; the whole body arrives, once."""
-    monkeypatch.setattr(module._Connection, "is_quiet", lambda _connection: True)  # it came just after the asking
+    monkeypatch.setattr(Connection, "is_quiet", lambda _connection: True)  # it came just after the asking
     seen: list[Seen] = []
     site = await serve(closing_after(1, seen, reset=True))
     expected = {"none": b"", "short": b"short", "long": bytes(1 << 20), "streamed": b"onetwo"}[body]
