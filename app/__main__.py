@@ -1,4 +1,4 @@
-"""`python -m app serve | outbox deliver FILE | hash-user ID`: read the settings, bootstrap, serve; nothing else."""
+"""`python -m app serve | whatif | outbox deliver FILE | hash-user ID`: read the settings, bootstrap, serve; no more."""
 
 import argparse
 import os
@@ -10,6 +10,9 @@ from typing import TextIO
 import trio
 
 from app.errors import StartError
+from app.ops.whatif.command import add_options
+from app.ops.whatif.command import run as answer_what_if
+from app.ops.whatif.replay import GateRules
 from app.settings import load_settings
 from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
@@ -30,6 +33,8 @@ def main() -> int:
         "deliver", help="deliver what a process that is gone left behind; exit code 1 when something is left"
     )
     deliver.add_argument("file", type=Path, help="under DATA_DIR/outbox, of a process that runs no more")
+    what_if = commands.add_parser("whatif", help="replay recorded turns at other sizes of the limiter")
+    add_options(what_if)
     arguments = parser.parse_args()
     try:
         match arguments.command:
@@ -37,13 +42,15 @@ def main() -> int:
                 return _hash_user(arguments.id)
             case "outbox":
                 return _deliver(arguments.file)
+            case "whatif":
+                return _what_if(arguments)
             case _:
                 return _serve()
     except* StartError as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        what = "deliver" if arguments.command == "outbox" else "start"
+        what = {"outbox": "deliver", "whatif": "tell"}.get(arguments.command, "start")
         _say(f"nursery-chat cannot {what}: {error}", sys.stderr)
     return CANNOT_START
 
@@ -68,6 +75,13 @@ def _deliver(file: Path) -> int:
         return 0
     _say(end.text(), sys.stderr)
     return NOT_ALL_DELIVERED
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    settings = load_settings()
+    rules = GateRules(queue_max=settings.llm_queue_max, queue_timeout_s=settings.llm_queue_timeout)
+    answer_what_if(arguments, rules, _say, sys.stderr if sys.stderr and sys.stderr.isatty() else None)
+    return 0
 
 
 def _hash_user(user_id: str) -> int:

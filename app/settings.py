@@ -61,7 +61,16 @@ class Settings(BaseSettings):
         None, "The whole prompt; the oldest history goes first. 48000, or what the local model holds.", "characters"
     )
     openai_api_pool_size: Count = _setting(10, "Model calls at once, per process: the limiter's size.", "calls")
-    llm_queue_timeout: Seconds = _setting(10.0, "Longest wait for the limiter before 503.", "s")
+    llm_limiter_mode: Literal["fixed", "adaptive"] = _setting(
+        "fixed", "`adaptive`: the size follows what the model's host takes, between the next two."
+    )
+    llm_limiter_min: Count = _setting(1, "The adaptive limiter's smallest size.", "calls")
+    llm_limiter_max: Count = _setting(64, "The adaptive limiter's largest size.", "calls")
+    llm_queue_timeout: Seconds = _setting(10.0, "Longest wait for the limiter, or predicted one, before 503.", "s")
+    llm_queue_max: Annotated[int, Field(ge=0, le=1000)] = _setting(
+        64, "Turns that wait for the limiter at once; who comes then is 503.", "turns"
+    )
+    llm_per_user_max: Count = _setting(2, "Model calls of one user at once; its other turns wait for these.", "calls")
 
     supabase_url: str | None = _setting(None, "Your project; unset means the embedded database.", "URL")
     supabase_key: SecretStr | None = _setting(None, "Server key: a legacy JWT or `sb_secret_…`.")
@@ -131,6 +140,9 @@ class Settings(BaseSettings):
     telemetry_hash_key: SecretStr | None = _setting(
         None, "Key of the user hashes in telemetry; unset: random per process."
     )
+    turn_log: Path | None = _setting(
+        None, "A JSON line per turn goes here, for `python -m app whatif`; rotated, 320 MiB at most.", "path"
+    )
     redis_url: str | None = _setting(None, "Reserved; setting it is an error.")
 
     @field_validator("trusted_proxies")
@@ -176,6 +188,10 @@ class Settings(BaseSettings):
                 "SAVE_MODE=outbox needs the outbox: set OUTBOX=on, or SAVE_MODE=await",
             ),
             (not self.on_loopback, f"AUTH_MODE=dev is for loopback only, and BIND is {self.bind}"),
+            (
+                self.llm_limiter_min > self.llm_limiter_max,
+                "LLM_LIMITER_MIN must not be over LLM_LIMITER_MAX",
+            ),
             (
                 self.chat_history_limit_default > self.chat_history_limit_max,
                 "CHAT_HISTORY_LIMIT_DEFAULT must not be over CHAT_HISTORY_LIMIT_MAX",

@@ -4,10 +4,13 @@ import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
 from telemetry import names
+
+Key = TypeVar("Key", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,18 @@ def watch_each(
             yield Observation(read(), {attribute: value})
 
     meter.create_observable_gauge(name, [observe], description=description)
+
+
+def watch_counts(
+    meter: Meter, name: str, attribute: str, read: Callable[[], Mapping[Key, int]], description: str
+) -> None:
+    """Make counter `name` with one value for each key that `read` returns, told apart by `attribute`; as by `watch`."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for value, count in read().items():
+            yield Observation(count, {attribute: value})
+
+    meter.create_observable_counter(name, [observe], description=description)
 
 
 def watch_memory(meter: Meter) -> None:

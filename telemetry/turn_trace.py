@@ -25,6 +25,18 @@ from telemetry.stage_clock import Reading, StageClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatePassage:
+    """A turn's way through the gate: when it came, in nanoseconds since the epoch, and its seconds there.
+
+    `service_s` is from the slot's grant to the end of the model's call; None when that never began.
+    """
+
+    arrived_at_ns: int
+    wait_s: float
+    service_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnFacts:
     """What is known of a turn that ended: for the log line, for `/ops/turns`, and for whoever else listens.
 
@@ -42,6 +54,8 @@ class TurnFacts:
     timings: Mapping[str, float]
     details: Mapping[str, AttributeValue]
     ended_at_ns: int
+    gate: GatePassage | None = None
+    """None when the turn did not come as far as that."""
 
 
 @runtime_checkable
@@ -116,6 +130,8 @@ class TurnTrace:
         self.instruments = telemetry.instruments
         self.tracer = telemetry.tracer
         self.turn_id = turn_id
+        self.user = user
+        """The keyed hash of whose turn it is."""
         self.trace_id = trace_id
         self.plan = plan
         self.surface = surface
@@ -273,6 +289,18 @@ class TurnTrace:
             timings=self.clock.performance_metrics(),
             details=dict(self.details),
             ended_at_ns=self.clock.wall(reading.end_ns),
+            gate=self._gate_passage(),
+        )
+
+    def _gate_passage(self) -> GatePassage | None:
+        queue, call = self.clock.readings.get(names.LLM_QUEUE), self.clock.readings.get(names.LLM)
+        if queue is None:
+            return None
+        served = call is not None and call.start_ns >= queue.end_ns
+        return GatePassage(
+            arrived_at_ns=self.clock.wall(queue.start_ns),
+            wait_s=queue.seconds,
+            service_s=(call.end_ns - queue.end_ns) / 1e9 if call is not None and served else None,
         )
 
 

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.clients": {"app.turn", "app.errors"},
     "app.embedded": {"app.clients"},
     "app.bootstrap": {"app"},
-    "app.__main__": {"app.errors", "app.settings", "app.bootstrap"},
+    "app.__main__": {"app.errors", "app.settings", "app.bootstrap", "app.ops.whatif"},
     "app": set(),
 }
 

@@ -9,23 +9,32 @@ FULL_RETRY_S = 5.0
 
 
 class Door:
-    """Refuses turns while the server drains, while the embedded model loads, or while no answer could be kept.
+    """Refuses turns while the server drains, while the embedded model loads, while no answer could be kept, or while
+    the wait for the model would be too long.
 
     Args:
         model_ready: whether the model could be asked now.
         has_room: whether the rows of a turn could be kept if the database failed.
+        check_queue: raises the refusal of a turn that the gate would refuse (`Gate.check`).
     """
 
-    def __init__(self, model_ready: Callable[[], bool], has_room: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        model_ready: Callable[[], bool],
+        has_room: Callable[[], bool] = lambda: True,
+        check_queue: Callable[[], None] = lambda: None,
+    ) -> None:
         self._model_ready = model_ready
         self._has_room = has_room
+        self._check_queue = check_queue
         self.draining = False
 
     def check(self, *, needs_model: bool = True) -> None:
-        """Let the turn pass; one that does not need the model may pass while that loads.
+        """Let the turn pass; one that does not need the model may pass while that loads, or is in demand.
 
         Raises:
-            OverloadFault: `draining`, `model_loading`, or `overloaded` (the outbox is full), with `Retry-After`.
+            OverloadFault: `draining`, `model_loading`, or `overloaded` (the outbox is full, or too many wait for the
+                model), with `Retry-After`.
         """
         if self.draining:
             raise OverloadFault("draining")
@@ -35,3 +44,5 @@ class Door:
             raise OverloadFault(
                 "overloaded", "the outbox or its disk is full", retry_after_s=FULL_RETRY_S, error_type="outbox_full"
             )
+        if needs_model:
+            self._check_queue()

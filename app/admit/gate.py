@@ -1,141 +1,298 @@
 """The gate: at most so many model calls at once, and a bounded wait for a place among them.
 
-A slot is held while the model is asked, never during a fetch or a save. It is a `trio.CapacityLimiter`: whoever leaves
-the `async with`, by an answer, a fault or a cancellation, has given the slot back.
+A slot is held while the model is asked, never during a fetch or a save. The slots are a `trio.CapacityLimiter`, whose
+total is assigned live and touches no call in flight. Its own line knows neither users nor classes nor bounds, so turns
+wait in one of ours (line.py) and nobody ever waits in the limiter's. The rules:
+
+* Slots are handed out in one place, `_hand_out`, after whatever could free one or want one: a turn that comes or goes,
+  another total. It does not wait, so nothing comes between finding that a slot is free and its being somebody's.
+* A slot is somebody's from then on, not from when its task runs again: a turn that is cancelled in between, or whose
+  deadline passes, has it. Whoever has one, or a place in line, gives it back in a `finally` that does not wait either.
+* Turns go before studies: a study gets a slot that no turn may take, and gives it up for the first turn that may.
+* Who would have to wait too long, or be one too many, is refused before it is let in, so its refusal has a status.
+
+Rejected: waiting in `CapacityLimiter.acquire_on_behalf_of` with the line in front of it for users only (two lines, and
+a turn in the second cannot be passed over); a condition variable on which all waiters look again (each slot that comes
+free would wake them all).
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from itertools import islice
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
-from app.deadlines import stage_deadline
-from app.errors import OverloadFault, StageTimeout
+from app.admit.forecast import AT_ONCE, Place, forecast
+from app.admit.gate_statistics import GateNotes, GateStatistics, LimiterChange, Reason, Shed
+from app.admit.line import Line
+from app.admit.spare_slots import Spare, Spares
+from app.errors import OverloadFault
 from telemetry import names
-from telemetry.turn_trace import TurnTrace
+from telemetry.turn_trace import TurnTrace, Watcher
 
 TOLD_PLACES = 100
 """So far back turns are told of each step forward; with thousands behind, each step would cost them all."""
+LEAST_RETRY_S = 1.0
+_WHY: dict[Shed, str] = {
+    "queue_full": "too many wait",
+    "predicted_wait": "the wait would be too long",
+    "queue_timeout": "no slot in time",
+}
+_NOBODY = ""
 
 
-@dataclass(frozen=True, slots=True)
-class GateStatistics:
-    """`total` slots, `borrowed` by calls now, `waiting` turns."""
+class _Turn:
+    """A turn in front of the gate, or behind it."""
 
-    total: float
-    borrowed: int
-    waiting: int
+    __slots__ = ("began", "came", "decided", "sent_away", "told", "user", "watcher")
+
+    def __init__(self, user: str, watcher: Watcher | None, came: float) -> None:
+        self.user = user
+        self.watcher = watcher
+        self.came = came
+        self.began: float | None = None
+        self.told = 0
+        self.decided = trio.Event()
+        self.sent_away = False
 
 
 class Gate:
-    """The limiter in front of the model.
+    """The limiter in front of the model. Made and used in Trio's thread; any thread may ask for `statistics`.
 
     Args:
         slots: model calls at once.
-        queue_timeout_s: seconds a turn waits for a slot before it is refused.
+        queue_timeout_s: seconds a turn waits for a slot before it is refused, or is predicted to.
+        queue_max: turns that wait at once.
+        per_user_max: calls of one user at once.
+        wall: the time of day, in seconds since the epoch.
     """
 
-    def __init__(self, slots: int, queue_timeout_s: float) -> None:
-        self._limiter = trio.CapacityLimiter(slots)
+    def __init__(
+        self,
+        slots: int,
+        queue_timeout_s: float,
+        *,
+        queue_max: int = 64,
+        per_user_max: int = 2,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._limiter = trio.CapacityLimiter(_whole(slots))
         self._queue_timeout_s = queue_timeout_s
-        self._mean_hold_s = 1.0
-        self._freed = trio.lowlevel.ParkingLot()
-        self._spare: list[trio.CancelScope] = []
-        self._line: dict[TurnTrace, int] = {}  # who waits, first come first, and the place each was told last
+        self._queue_max = queue_max
+        self._line: Line[_Turn] = Line(per_user_max)
+        self._spares = Spares(self._limiter)
+        self._wall = wall
+        self._now = trio.lowlevel.current_clock().current_time
+        self._notes = GateNotes()
+
+    @property
+    def total(self) -> int:
+        """How many slots there are."""
+        return int(self._limiter.total_tokens)
+
+    @property
+    def inflight(self) -> int:
+        """How many of them are in use: calls of turns, and studies."""
+        return self._limiter.borrowed_tokens
+
+    @property
+    def changes(self) -> tuple[LimiterChange, ...]:
+        """The last changes of the number of slots, the newest last; safe to read from any thread."""
+        return tuple(self._notes.changes)
 
     def statistics(self) -> GateStatistics:
         """Return the gate's state now; safe to call from any thread."""
-        state = self._limiter.statistics()
-        return GateStatistics(state.total_tokens, state.borrowed_tokens, state.tasks_waiting)
+        now, waiting = self._now(), list(self._line.waiting)
+        wait_p50_s, wait_p95_s = self._notes.wait_quantiles(now)
+        service_p50_s, service_p95_s = self._notes.service_quantiles(now)
+        return GateStatistics(
+            total=self.total,
+            borrowed=self.inflight,
+            studies=len(self._spares),
+            waiting=len(waiting),
+            oldest_wait_s=max(0.0, now - waiting[0].came) if waiting else 0.0,
+            users=self._line.users(),
+            users_at_cap=self._line.users_at_cap(),
+            mean_service_s=self._notes.mean_s,
+            wait_p50_s=wait_p50_s,
+            wait_p95_s=wait_p95_s,
+            service_p50_s=service_p50_s,
+            service_p95_s=service_p95_s,
+            admitted=self._notes.admitted,
+            abandoned=self._notes.abandoned,
+            shed=dict(self._notes.shed),
+            changes=dict(self._notes.change_counts),
+        )
+
+    def resize(self, total: int, reason: Reason, *, who: str = "", why: str = "") -> None:
+        """Let there be `total` slots from now on. No call in flight is touched: after a cut, fewer begin.
+
+        Raises:
+            ValueError: `total` is no whole number, or under 1.
+        """
+        change = LimiterChange(
+            at_s=self._wall(), before=self.total, after=_whole(total), reason=reason, who=who, why=why
+        )
+        if change.before == change.after:
+            return
+        self._notes.change(change)
+        self._limiter.total_tokens = total
+        self._hand_out(again=True)
+
+    def check(self) -> None:
+        """Let a turn pass to the fetch, if it could be let in by the gate after that, whoever's it is.
+
+        Raises:
+            OverloadFault: `overloaded`, with `Retry-After`: it would be one too many in line, or wait too long.
+        """
+        place = self._place_of(_NOBODY)
+        why = self._refuses(_NOBODY, place)
+        if why is not None:
+            raise self._refusal(why, place)
 
     @asynccontextmanager
     async def slot(self, trace: TurnTrace) -> AsyncIterator[None]:
         """Hold a slot while inside; wait for it first, as stage `llm.queue`.
 
         Raises:
-            OverloadFault: `overloaded`, with `Retry-After`: no slot came free in time.
+            OverloadFault: `overloaded`, with `Retry-After`: the turn would be one too many in line, it would wait too
+                long, or no slot came free in time.
         """
-        async with AsyncExitStack() as held:
-            held.callback(self._freed.unpark_all)  # called last, when the slot is free
-            await self._wait(trace, held)
-            start = trio.current_time()
-            try:
-                yield
-            finally:
-                self._mean_hold_s += 0.1 * (trio.current_time() - start - self._mean_hold_s)
+        turn = _Turn(trace.user, trace.watcher, self._now())
+        try:
+            await self._wait(turn, trace)
+            turn.began = self._now()
+            yield
+        finally:
+            self._leave(turn)
 
     @asynccontextmanager
     async def spare_slot(self) -> AsyncIterator[None]:
-        """Hold a slot that no turn wants, however long it takes to find one. A turn that wants it cancels the body.
-
-        A freed slot is handed to the longest waiting turn first; only one that is left over is taken here.
-        """
-        while True:
-            try:
-                self._limiter.acquire_nowait()
-                break
-            except trio.WouldBlock:
-                await self._freed.park()
+        """Hold a slot that no turn wants, however long it takes to find one. A turn that wants it cancels the body."""
+        spare = Spare()
         try:
-            with trio.CancelScope() as scope:
-                self._spare.append(scope)
+            self._spares.join(spare)
+            self._hand_out()
+            await spare.wait()
+            with spare.scope:
                 yield
         finally:
-            if scope in self._spare:
-                self._spare.remove(scope)
-            self._limiter.release()
-            self._freed.unpark_all()
+            self._spares.leave(spare)
+            self._hand_out()
 
-    async def _wait(self, trace: TurnTrace, held: AsyncExitStack) -> None:
-        state, how = self.statistics(), "abandoned"
+    async def _wait(self, turn: _Turn, trace: TurnTrace) -> None:
+        place = self._place_of(turn.user)
         queue = trace.stage(
             names.LLM_QUEUE,
             {
-                names.LIMITER_TOTAL: state.total,
-                names.LIMITER_WAITING: state.waiting,
-                names.QUEUE_POSITION: state.waiting + 1 if state.borrowed >= state.total else 0,
+                names.LIMITER_TOTAL: self.total,
+                names.LIMITER_WAITING: len(self._line.waiting),
+                names.QUEUE_POSITION: place.number,
             },
         )
+        how = "abandoned"
         try:
-            with queue, stage_deadline(names.LLM_QUEUE, self._queue_timeout_s):
-                trace.let_in()
-                if self._spare and not self._limiter.available_tokens:
-                    self._spare.pop().cancel()
-                with self._in_line(trace):
-                    await held.enter_async_context(self._limiter)
-                how = "admitted"
-        except StageTimeout as exc:
+            with queue:
+                await self._admit(turn, place, trace)
+            how = "admitted"
+            self._notes.wait(self._now(), self._now() - turn.came)
+        except OverloadFault:
             how = "shed"
-            raise self._refusal() from exc
+            raise
         finally:
-            labels = {names.OUTCOME: how}
+            self._notes.abandoned += how == "abandoned"
             wait_s = trace.clock.seconds(names.LLM_QUEUE)
-            trace.instruments.limiter_wait.record(wait_s, labels, context=trace.context)
+            trace.instruments.limiter_wait.record(wait_s, {names.OUTCOME: how}, context=trace.context)
 
-    @contextmanager
-    def _in_line(self, trace: TurnTrace) -> Iterator[None]:
-        """Tell those who wait where they are, as often as that changes. Who need not wait is told nothing."""
-        if self._limiter.available_tokens > 0:
-            yield
+    async def _admit(self, turn: _Turn, place: Place, trace: TurnTrace) -> None:
+        why = self._refuses(turn.user, place)
+        if why is not None:
+            raise self._refusal(why, place)
+        if self._is_full(place):
+            self._send_away(turn.user)
+        trace.let_in()
+        self._line.join(turn)
+        self._hand_out()
+        with trio.move_on_after(self._queue_timeout_s):
+            await turn.decided.wait()
+        if turn not in self._line.running:
+            self._line.leave(turn)
+            why = "queue_full" if turn.sent_away else "queue_timeout"
+            raise self._refusal(why, self._place_of(turn.user))
+
+    def _leave(self, turn: _Turn) -> None:
+        """Forget a turn, with whatever it has: its place, or its slot."""
+        if turn in self._line.running:
+            self._limiter.release_on_behalf_of(turn)
+            if turn.began is not None:
+                self._notes.service(self._now(), self._now() - turn.began)
+        self._line.leave(turn)
+        self._hand_out()
+
+    def _hand_out(self, *, again: bool = False) -> None:
+        """Give every free slot to whom it is due, and tell those who wait on where they are."""
+        ready = self._line.ready()
+        if ready:
+            self._spares.make_way(int(ready - self._limiter.available_tokens))
+        while self._limiter.available_tokens > 0 and (turn := self._line.next()) is not None:
+            self._limiter.acquire_on_behalf_of_nowait(turn)
+            self._line.start(turn)
+            turn.decided.set()
+        self._spares.hand_out()
+        self._tell_places(again=again)
+
+    def _is_full(self, place: Place) -> bool:
+        return place.number > 0 and len(self._line.waiting) >= self._queue_max
+
+    def _refuses(self, user: str, place: Place) -> Shed | None:
+        """Return why a turn that comes now must be refused, if it must.
+
+        In a full line a user with few turns gets the place of one that has many: a line that one user fills would hold
+        up all the others.
+        """
+        if self._is_full(place) and self._line.one_too_many(user) is None:
+            return "queue_full"
+        return "predicted_wait" if place.behind * self._notes.mean_s > self._queue_timeout_s else None
+
+    def _refusal(self, why: Shed, place: Place) -> OverloadFault:
+        """Return the refusal of a turn that would have this place if it came back now; that long it is to stay away."""
+        self._notes.shed[why] += 1
+        note = f"{_WHY[why]}: {len(self._line.waiting)} in line for {self.total} slots"
+        wait_s = max(LEAST_RETRY_S, place.wait * self._notes.mean_s)
+        return OverloadFault("overloaded", note, stage=names.LLM_QUEUE, retry_after_s=wait_s, error_type=why)
+
+    def _send_away(self, user: str) -> None:
+        turn = self._line.one_too_many(user)
+        if turn is not None:
+            self._line.leave(turn)
+            turn.sent_away = True
+            turn.decided.set()
+
+    def _place_of(self, user: str) -> Place:
+        """Return the place that a turn of `user` would have if it came now."""
+        if not self._line.waiting and len(self._line.running) < self.total and not self._line.is_at_cap(user):
+            return AT_ONCE
+        return self._places(user)[-1]
+
+    def _places(self, *more: str) -> list[Place]:
+        users, calls = [turn.user for turn in self._line.waiting], [turn.user for turn in self._line.running]
+        return forecast([*users, *more], calls, self.total, self._line.per_user_max)
+
+    def _tell_places(self, *, again: bool) -> None:
+        """Tell those who wait where they are, as often as that changes. Who need not wait is told nothing.
+
+        `again`: tell the same place too, because what it means to be there has changed.
+        """
+        if not any(turn.watcher for turn in self._line.waiting):
             return
-        self._line[trace] = place = len(self._line) + 1
-        self._tell_place(trace, place)
-        try:
-            yield
-        finally:
-            del self._line[trace]
-            for now, (other, told) in enumerate(islice(self._line.items(), TOLD_PLACES), 1):
-                if now != told:
-                    self._line[other] = now
-                    self._tell_place(other, now)
+        for turn, place in zip(self._line.waiting, self._places(), strict=True):
+            news = again or place.number != turn.told
+            if turn.watcher is not None and place.number and news and (place.number <= TOLD_PLACES or not turn.told):
+                turn.told = place.number
+                turn.watcher.queue(place.number, round(place.wait * self._notes.mean_s, 1))
 
-    def _tell_place(self, trace: TurnTrace, place: int) -> None:
-        if trace.watcher is not None:
-            trace.watcher.queue(place, round(place * self._mean_hold_s / self._limiter.total_tokens, 1))
 
-    def _refusal(self) -> OverloadFault:
-        state = self.statistics()
-        wait_s = max(1.0, state.waiting * self._mean_hold_s / state.total)
-        return OverloadFault("overloaded", "no slot in time", stage=names.LLM_QUEUE, retry_after_s=wait_s)
+def _whole(slots: int) -> int:
+    if type(slots) is not int or slots < 1:
+        raise ValueError(f"the limiter has at least one slot and whole ones only, not {slots!r}")
+    return slots

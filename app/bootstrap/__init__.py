@@ -17,6 +17,7 @@ from app.bootstrap.joining import Parts, join
 from app.bootstrap.outbox import Delivered, deliver, open_delivering_outbox
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
+from app.ops.turn_log import open_turn_log
 from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
 from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
@@ -59,9 +60,10 @@ async def run(
         ):
             async with (
                 open_delivering_outbox(settings, database, providers) as outbox,
+                open_turn_log(settings.turn_log) as turn_log,
                 trio.open_nursery() as turn_nursery,
             ):
-                parts = join(settings, providers, database, model, turn_nursery, instance, breakers, outbox)
+                parts = join(settings, providers, database, model, turn_nursery, instance, breakers, outbox, turn_log)
                 extend(parts)
                 async with trio.open_nursery() as edge:
                     await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))

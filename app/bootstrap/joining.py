@@ -21,7 +21,7 @@ from app.edge.application import allow_origins, build_application
 from app.edge.observe import Observe
 from app.edge.serve import Edge
 from app.edge.turns import Turns
-from app.errors import StartError
+from app.errors import OverloadFault, StartError
 from app.fetch.grounding import GroundingFetch
 from app.fetch.history import HistoryFetch
 from app.fetch.project import ProjectFetch
@@ -33,6 +33,7 @@ from app.ops.outbox_routes import outbox_routes
 from app.ops.recent_turns import RecentTurns
 from app.ops.rollout_routes import rollout_routes
 from app.ops.routes import OpsRules, ops_routes
+from app.ops.turn_log import TurnLog
 from app.receive.identity import DevIdentity
 from app.receive.payload import PayloadRules
 from app.receive.routes import Readiness, agent_routes, chat_routes, health_routes
@@ -44,7 +45,7 @@ from app.settings import Settings
 from app.turn import Feature
 from telemetry import names
 from telemetry.active_users import ActiveUsers
-from telemetry.metrics import build_instruments, watch, watch_each, watch_memory
+from telemetry.metrics import Instruments, build_instruments, watch, watch_counts, watch_each, watch_memory
 from telemetry.openmetrics import Scrape
 from telemetry.providers import Providers
 from telemetry.turn_trace import TurnFacts, TurnTelemetry
@@ -76,21 +77,22 @@ def join(
     instance: str,
     breakers: Breakers | None = None,
     outbox: Outbox | None = None,
+    turn_log: TurnLog | None = None,
 ) -> Parts:
     """Join the parts of a server; nothing runs yet."""
-    door = Door(model.ready, outbox.has_room if outbox else lambda: True)
-    slots = min(settings.openai_api_pool_size, model.slots or settings.openai_api_pool_size)
-    gate = Gate(slots, settings.llm_queue_timeout)
+    instruments = build_instruments(providers.meter)
+    gate = _gate(settings, model)
+    check_queue = partial(_check_queue, gate, instruments)
+    door = Door(model.ready, outbox.has_room if outbox else lambda: True, check_queue)
     chat_turns = _chat_turns(settings, database, outbox, model, door, gate)
     rollout = Rollout(_rollout_rules(settings))
-    instruments = build_instruments(providers.meter)
     recent, users = RecentTurns(), ActiveUsers(time.monotonic)
     telemetry = TurnTelemetry(
         tracer=providers.tracer,
         instruments=instruments,
         user_key=_user_key(settings),
         active_users=users,
-        listeners=(recent.add, _log_turn),
+        listeners=(recent.add, _log_turn, *([turn_log.add] if turn_log else ())),
     )
     turns = Turns(turn_nursery, chat_turns, telemetry, rollout.plan)
     edge = Edge(
@@ -104,6 +106,24 @@ def join(
     quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance, breakers, outbox)
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
     return Parts(app=app, quart=quart, edge=edge, door=door, gate=gate, turns=turns, recent=recent)
+
+
+def _gate(settings: Settings, model: ChosenModel) -> Gate:
+    return Gate(
+        min(settings.openai_api_pool_size, model.slots or settings.openai_api_pool_size),
+        settings.llm_queue_timeout,
+        queue_max=settings.llm_queue_max,
+        per_user_max=settings.llm_per_user_max,
+    )
+
+
+def _check_queue(gate: Gate, instruments: Instruments) -> None:
+    """Refuse at the door who would be refused at the gate; the metric of waits has both."""
+    try:
+        gate.check()
+    except OverloadFault:
+        instruments.limiter_wait.record(0.0, {names.OUTCOME: "shed"})
+        raise
 
 
 def _rollout_rules(settings: Settings) -> RolloutRules:
@@ -210,6 +230,8 @@ def _watch(
     watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", fixed)
     watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", fixed)
     watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", fixed)
+    changes = "Changes of the number of slots."
+    watch_counts(meter, names.LIMITER_CHANGES, names.REASON, lambda: gate.statistics().changes, changes)
     watch(meter, names.TURNS_INFLIGHT, turns.in_flight, "Turns that run now.")
     watch(meter, names.CONNECTIONS, edge.connections, "Connections of clients that are open now.")
     watch(meter, names.DRAINING, lambda: float(door.draining), "1 while the server drains.")
@@ -226,7 +248,7 @@ def _user_key(settings: Settings) -> bytes:
     return secrets.token_bytes(32)
 
 
-_FACTS = tuple(field.name for field in fields(TurnFacts))
+_FACTS = tuple(field.name for field in fields(TurnFacts) if field.name != "gate")
 
 
 def _log_turn(facts: TurnFacts) -> None:

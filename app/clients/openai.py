@@ -19,6 +19,7 @@ import trio
 
 from app.clients import USER_AGENT, basic_authorization
 from app.clients.ports import ModelEnd, ModelRequest, OnText
+from app.clients.rate_limits import rate_limits
 from app.clients.sse_decode import SseDecoder, SseError
 from app.errors import CallerFault, Fault, ModelFault
 from app.turn import TokenUsage
@@ -106,6 +107,7 @@ class OpenAIModel:
             response = await self._transport.handle_async_request(question)
             try:
                 request_id = _request_id(response.headers)
+                _tell_limits(request, response)
                 if response.status_code == 200 and _is_packed(response.headers):
                     raise ModelFault("model_error", "packed, though nobody asked for that", error_type="bad_stream")
                 if response.status_code != 200:
@@ -164,6 +166,16 @@ class _Answer:
         if not isinstance(content, str):
             raise TypeError("content")
         return _storable(content)
+
+
+def _tell_limits(request: ModelRequest, response: httpx.Response) -> None:
+    if request.on_limits is None:
+        return
+    refused = response.status_code != 200
+    wait_s = named_wait(response.headers, datetime.now(UTC)) if refused else None
+    limits = rate_limits(response.headers, refused=refused, retry_after_s=wait_s)
+    if limits is not None:
+        request.on_limits(limits)
 
 
 async def _follow(response: httpx.Response, on_text: OnText) -> ModelEnd:

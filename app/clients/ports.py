@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -68,14 +68,47 @@ class JsonSchema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """A quota of the host's, as one of its answers tells it.
+
+    Args:
+        limit: of requests or tokens, for each minute or whatever period; at least 1.
+        remaining: of them, when the host wrote the answer.
+        reset_s: seconds until all are back, where the host says so.
+    """
+
+    limit: int
+    remaining: int
+    reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """The quotas that an answer names; whether it is a refusal, and the wait that one asks for."""
+
+    requests: Quota | None = None
+    tokens: Quota | None = None
+    refused: bool = False
+    retry_after_s: float | None = None
+
+
+OnLimits = Callable[[RateLimits], None]
+"""Called as soon as the head of an answer, or of a refusal, has come; not at all when it names no quota."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One question to the model; with `schema`, the answer is to be JSON that fits it."""
+    """One question to the model; with `schema`, the answer is to be JSON that fits it.
+
+    `on_limits` is told of the host's quotas, by clients whose wire has them; it must not wait, and must not raise.
+    """
 
     messages: tuple[PromptMessage, ...]
     model: str
     max_tokens: int
     temperature: float | None = None
     schema: JsonSchema | None = None
+    on_limits: OnLimits | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

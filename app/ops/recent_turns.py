@@ -35,4 +35,5 @@ def _shown(turn: TurnFacts) -> dict[str, Any]:
     shown = asdict(turn)
     shown["ended_at"] = iso_timestamp(shown.pop("ended_at_ns"))
     shown["performance_metrics"] = shown.pop("timings")
+    del shown["gate"]
     return shown

@@ -45,3 +45,16 @@ def test_a_server_that_drains_says_so_first() -> None:
     door = Door(lambda: False, lambda: False)
     door.draining = True
     assert getattr(refusal(door), "code", None) == "draining"
+
+
+def full() -> None:
+    raise OverloadFault("overloaded", retry_after_s=7.0, error_type="predicted_wait")
+
+
+def test_who_could_not_be_let_in_by_the_gate_is_refused_here() -> None:
+    """With the gate's own refusal and its `Retry-After`; whoever needs no model passes."""
+    door = Door(lambda: True, lambda: True, full)
+    fault = refusal(door)
+    assert fault is not None
+    assert (fault.code, fault.error_type, fault.retry_after_s) == ("overloaded", "predicted_wait", 7.0)
+    assert refusal(door, needs_model=False) is None

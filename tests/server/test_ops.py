@@ -49,6 +49,7 @@ COUNTERS = {
     names.DROPS: "edge_drops",
     names.OUTBOX_REPLAYS: "outbox_replays",
     names.OTEL_DROPPED: "otel_dropped",
+    names.LIMITER_CHANGES: "llm_limiter_changes",
 }
 
 
