@@ -26,6 +26,7 @@ from app.settings import Settings
 from telemetry import names
 from telemetry.metrics import watch, watch_each
 from telemetry.providers import Providers
+from telemetry.replay_trace import ReplayTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ async def open_delivering_outbox(
             outbox = await opened.enter_async_context(opening)
         except OutboxError as exc:
             raise StartError(f"DATA_DIR: {exc}; where there is no volume, set OUTBOX=off") from None
-        delivery = OutboxDelivery(outbox, database, RULES, told=_Told(providers.meter))
+        telemetry = ReplayTelemetry(providers.tracer)
+        delivery = OutboxDelivery(outbox, database, RULES, told=_Told(providers.meter), telemetry=telemetry)
         _watch(providers.meter, outbox)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(delivery.run)
@@ -131,10 +133,10 @@ async def deliver(settings: Settings, file: Path, providers: Providers) -> Deliv
     def count(outcome: Outcome, entries: int) -> None:
         told[outcome] += entries
 
-    problem, set_aside = None, 0
+    problem, set_aside, telemetry = None, 0, ReplayTelemetry(providers.tracer)
     async with trio.open_nursery() as services, open_database(settings, services, providers) as database:
         try:
-            set_aside = (await deliver_file(file, database, told=count)).set_aside
+            set_aside = (await deliver_file(file, database, told=count, telemetry=telemetry)).set_aside
         except OutboxError as exc:
             if exc.reason in ("unopenable", "in_use", "not_ours"):
                 raise StartError(str(exc)) from None

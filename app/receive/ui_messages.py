@@ -32,8 +32,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from app.errors import CallerFault
-from app.receive.payload import MAX_CONTEXT_CHARS, Name, PayloadRules, Text, checked_message, read_json, sentences
-from app.turn import OnDisconnect, TurnRequest
+from app.receive.payload import (
+    MAX_CONTEXT_CHARS,
+    Name,
+    PayloadRules,
+    Text,
+    checked_message,
+    read_json,
+    sentences,
+    turn_id,
+)
+from app.turn import TURN_IDS, OnDisconnect, TurnRequest
 
 Trigger = Literal["submit-message", "regenerate-message"]
 Key = Annotated[Name, Field(min_length=1)]
@@ -137,11 +146,15 @@ def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
     )
 
 
-def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules) -> TurnRequest:
-    """Return the turn that is asked for, with a random turn id."""
+def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules, key: str | None = None) -> TurnRequest:
+    """Return the turn that is asked for. `key` is the request's `Idempotency-Key`, if it has one.
+
+    Raises:
+        CallerFault: as `payload.turn_id` does.
+    """
     conversation_id = _uuid(asked.chat_id)
     return TurnRequest(
-        turn_id=uuid.uuid4(),
+        turn_id=_turn_id(asked, user_id) if key is None else turn_id(user_id, key),
         user_id=user_id,
         message=asked.question,
         page_id=asked.chat_id,
@@ -156,6 +169,14 @@ def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules) -> TurnRequest:
         replaces=asked.replaces,
         on_disconnect=asked.on_disconnect or rules.on_disconnect,
     )
+
+
+def _turn_id(asked: UiRequest, user_id: str) -> uuid.UUID:
+    """Return the id of a turn: that of a new question is made of its id, which need be no other's in its chat alone."""
+    if not asked.is_new:
+        return uuid.uuid4()
+    chat = f"{len(user_id)}:{user_id}:chat:{len(asked.chat_id)}:{asked.chat_id}"
+    return uuid.uuid5(TURN_IDS, f"{chat}:{asked.question_id}")
 
 
 def _uuid(chat_id: str) -> uuid.UUID | None:

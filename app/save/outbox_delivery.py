@@ -17,21 +17,25 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
 from app.clients.ports import Database, LogRow
 from app.errors import DatabaseFault
+from app.save.one_answer import stands
 from app.save.outbox_file import open_orphan
 from app.save.outbox_rules import DeliveryRules, Judgement, is_answer, judge, wait_s
 from app.save.outbox_values import OutboxEntry, OutboxError, OutboxStatistics
+from app.standing import one_of_each_key
+from telemetry.replay_trace import ReplayOutcome, ReplayTelemetry, ReplayTrace
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Outcome = Literal["delivered", "set_aside", "failed"]
+Outcome = ReplayOutcome
 LOOKED_THROUGH = 200
 """Of a conversation's newest messages, when a key is taken: is it by the row itself?"""
 PATIENCE = 5
@@ -87,6 +91,7 @@ class _Obstacle(Exception):
 class _Round:
     """What became of a batch, so far."""
 
+    trace: ReplayTrace
     delivered: set[int] = field(default_factory=set)
     refused: dict[uuid.UUID, str] = field(default_factory=dict)
 
@@ -96,6 +101,7 @@ class OutboxDelivery:
 
     Args:
         told: of how many entries came to which outcome, after each round.
+        telemetry: gives each round its trace.
         jitter: draws between two numbers.
     """
 
@@ -106,12 +112,14 @@ class OutboxDelivery:
         rules: DeliveryRules | None = None,
         *,
         told: Callable[[Outcome, int], None] = lambda outcome, entries: None,
+        telemetry: ReplayTelemetry | None = None,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._store = store
         self._database = database
         self._rules = rules or DeliveryRules()
         self._told = told
+        self._telemetry = telemetry or ReplayTelemetry()
         self._jitter = jitter
         self._failures = 0
         self._trouble: tuple[Judgement, str] | None = None
@@ -140,11 +148,19 @@ class OutboxDelivery:
             await trio.sleep(self._wait_s(obstacle))
 
     async def _round(self) -> _Obstacle | None:
-        """Try to deliver a batch, keep what became of it, and return what stood in the way."""
+        """Try to deliver a batch, in a trace of its own, and return what stood in the way."""
         batch = self._store.batch(self._rules.max_rows, self._rules.max_bytes)
         if not batch:
             return None
-        round_, obstacle = _Round(), None
+        with self._telemetry.replay([entry.row for entry in batch]) as trace:
+            obstacle = await self._carry(batch, _Round(trace))
+            if obstacle is not None:
+                trace.fail(obstacle.reason)
+        return obstacle
+
+    async def _carry(self, batch: Sequence[OutboxEntry], round_: _Round) -> _Obstacle | None:
+        """Try to deliver a batch, keep what became of it, and return what stood in the way."""
+        obstacle = None
         try:
             await self._make_conversations(batch, round_)
             await self._send([entry for entry in batch if entry.row.turn_id not in round_.refused], round_)
@@ -167,13 +183,14 @@ class OutboxDelivery:
         await self._store.settle(delivered=delivered, set_aside=round_.refused, attempted=left if attempted else ())
         for turn_id, reason in round_.refused.items():
             log.error("outbox.set_aside", extra={"turn_id": str(turn_id), "reason": reason})
-        self._tell("delivered", delivered)
-        self._tell("set_aside", refused)
-        self._tell("failed", left - refused)
+        self._tell(round_, "delivered", delivered)
+        self._tell(round_, "set_aside", refused)
+        self._tell(round_, "failed", left - refused)
 
-    def _tell(self, outcome: Outcome, ids: Collection[int]) -> None:
+    def _tell(self, round_: _Round, outcome: Outcome, ids: Collection[int]) -> None:
         if ids:
             self._told(outcome, len(ids))
+            round_.trace.count(outcome, len(ids))
 
     async def _make_conversations(self, batch: Sequence[OutboxEntry], round_: _Round) -> None:
         """Make each conversation that a row of the batch says is still to be made, also one that was made before.
@@ -204,9 +221,9 @@ class OutboxDelivery:
     async def _send(self, entries: Sequence[OutboxEntry], round_: _Round) -> None:
         if not entries:
             return
-        rows = [self._resolved(entry.row) for entry in entries]
+        rows = one_of_each_key(self._resolved(entry.row) for entry in entries)
         try:
-            await self._ask(lambda: self._database.write_rows(rows))
+            taken = await self._ask(lambda: self._database.write_rows(rows))
         except _Obstacle as obstacle:
             if len(entries) == 1:
                 await self._judge_one(entries[0], obstacle, round_)
@@ -215,7 +232,16 @@ class OutboxDelivery:
             else:
                 raise
         else:
-            round_.delivered |= {entry.id for entry in entries}
+            round_.delivered |= {entry.id for entry in entries if entry.row.key not in taken}
+            for row in rows:
+                if row.key in taken:
+                    await self._look_at_taken(row)
+                    round_.delivered |= {entry.id for entry in entries if entry.row.key == row.key}
+
+    async def _look_at_taken(self, row: LogRow) -> None:
+        """Have a row whose key was taken stand if it may; that takes a request or two."""
+        if not await self._ask(partial(stands, self._database, row)):
+            log.info("outbox.superseded", extra={"turn_id": str(row.turn_id), "sender": row.sender})
 
     async def _send_one_by_one(self, entries: Sequence[OutboxEntry], round_: _Round) -> None:
         """Send what can be sent; a conversation whose row is not taken keeps the rows behind it waiting."""
@@ -318,14 +344,15 @@ async def deliver_file(
     database: Database,
     rules: DeliveryRules | None = None,
     told: Callable[[Outcome, int], None] = lambda outcome, entries: None,
+    telemetry: ReplayTelemetry | None = None,
 ) -> OutboxStatistics:
     """Deliver what a process that is gone has left behind, and return what is left: entries that were set aside.
 
-    Emptied, the file is removed. `told` is as of `OutboxDelivery`.
+    Emptied, the file is removed. `told` and `telemetry` are as of `OutboxDelivery`.
 
     Raises:
         OutboxError: there is no such file, it belongs to a process that runs, or the database does not take it.
     """
     async with open_orphan(path) as outbox:
-        await OutboxDelivery(outbox, database, rules, told=told).empty()
+        await OutboxDelivery(outbox, database, rules, told=told, telemetry=telemetry).empty()
         return outbox.statistics()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from app.clients.ports import LogRow
 from app.save.outbox_values import MAX_WINNERS, OutboxEntry
+from app.standing import one_of_each_key
 
 K = TypeVar("K")
 
@@ -115,9 +116,13 @@ class OutboxIndex:
         return self.resolve(conversation_id) in self._holding
 
     def undelivered(self, user_id: str) -> tuple[LogRow, ...]:
-        """Return the user's rows, those set aside too, in their order, under the conversations' ids that stand."""
+        """Return the user's rows, those set aside too, in their order, under the conversations' ids that stand.
+
+        Of rows of one key it is the one that will be in the database: the first, but a whole answer before one that was
+        cut short.
+        """
         found = sorted((self._entries[id_] for id_ in self._of_user.get(user_id, ())), key=_position)
-        return tuple(self._resolved(entry.row) for entry in found)
+        return tuple(map(self._resolved, one_of_each_key(entry.row for entry in found)))
 
     def of_turn(self, turn_id: uuid.UUID) -> tuple[OutboxEntry, ...]:
         """Return the entries of a turn."""

@@ -1,6 +1,8 @@
 """The outbox's tables and everything that is said to them; each function runs on one connection, in one transaction.
 
 A row is stored as the bytes of its JSON, which take what a text of SQLite refuses, such as half a surrogate pair.
+
+A row is known by its key and its time: a turn that is asked for again has rows of the same keys, which are others.
 """
 
 import json
@@ -29,14 +31,20 @@ SCHEMA: Final = (
          position INTEGER NOT NULL,
          turn_id TEXT NOT NULL,
          sender TEXT NOT NULL,
+         created_at TEXT NOT NULL,
          row BLOB NOT NULL,
          attempts INTEGER NOT NULL DEFAULT 0,
          reason TEXT,
-         UNIQUE (turn_id, sender)
+         UNIQUE (turn_id, sender, created_at)
        )""",
     "CREATE TABLE winners (loser TEXT PRIMARY KEY, winner TEXT NOT NULL)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
+)
+
+_INSERT: Final = (
+    "INSERT INTO entries (position, turn_id, sender, created_at, row, attempts, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (turn_id, sender, created_at) DO NOTHING"
 )
 
 
@@ -177,9 +185,16 @@ def insert(connection: sqlite3.Connection, packed: Iterable[Packed]) -> list[Out
         row = each.entry.row
         reason = _reason_of_turn(connection, row.turn_id)
         cursor = connection.execute(
-            "INSERT INTO entries (position, turn_id, sender, row, attempts, reason) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (turn_id, sender) DO NOTHING",
-            (each.entry.position, str(row.turn_id), row.sender, each.row, each.entry.attempts, reason),
+            _INSERT,
+            (
+                each.entry.position,
+                str(row.turn_id),
+                row.sender,
+                row.created_at.isoformat(),
+                each.row,
+                each.entry.attempts,
+                reason,
+            ),
         )
         if cursor.rowcount:
             assert cursor.lastrowid is not None
@@ -233,7 +248,9 @@ class Luggage:
 
 def take_out(connection: sqlite3.Connection) -> Luggage:
     """Return what the file holds, which stays there."""
-    entries = connection.execute("SELECT position, turn_id, sender, row, attempts, reason FROM entries ORDER BY id")
+    entries = connection.execute(
+        "SELECT position, turn_id, sender, created_at, row, attempts, reason FROM entries ORDER BY id"
+    )
     winners = connection.execute("SELECT loser, winner FROM winners ORDER BY rowid")
     return Luggage(entries.fetchall(), winners.fetchall())
 
@@ -245,11 +262,7 @@ def put_in(connection: sqlite3.Connection, luggage: Luggage) -> int:
     writing the log back syncs it first.
     """
     with transaction(connection):
-        inserted = connection.executemany(
-            "INSERT INTO entries (position, turn_id, sender, row, attempts, reason) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (turn_id, sender) DO NOTHING",
-            luggage.entries,
-        ).rowcount
+        inserted = connection.executemany(_INSERT, luggage.entries).rowcount
         connection.executemany("INSERT OR IGNORE INTO winners (loser, winner) VALUES (?, ?)", luggage.winners)
     connection.execute("PRAGMA wal_checkpoint(FULL)")
     return max(inserted, 0)

@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, cast
 import trio
 
 from app import bootstrap
-from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText
+from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText, RowKey
 from app.edge.serve import DrainRules, open_listener
 from app.settings import Settings
 from telemetry.providers import build_providers
@@ -74,14 +74,14 @@ class HeldDatabase:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
         if {row.sender for row in rows} & self.holds:
             self.waiting += 1
             try:
                 await self._free.wait()
             finally:
                 self.waiting -= 1
-        await self._database.write_rows(rows)
+        return await self._database.write_rows(rows)
 
     def release(self) -> None:
         """Let every write go on, those to come too."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from app.clients.ports import LogRow
+from app.clients.ports import LogRow, RowKey
 from app.errors import DatabaseFault
 from app.save.outbox_delivery import OutboxDelivery, OutboxStore
 from app.save.outbox_index import OutboxIndex
@@ -104,13 +104,13 @@ class JudgingDatabase(MemoryDatabase):
             raise error
         return await super().ensure_conversation(user_id, page_id, conversation_id, title)
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
         self.sent.append([row.message for row in rows])
         self.at.append(trio.current_time())
         await trio.lowlevel.checkpoint()
         if error := self.verdict(rows):
             raise error
-        await super().write_rows(rows)
+        return await super().write_rows(rows)
 
     def stored_names(self) -> list[str]:
         return [row.message for row in self.rows.values()]

@@ -1,13 +1,13 @@
 """The delivery's rules, on virtual time: bulk and order, what is set aside, what is sent again."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from app.clients.ports import LogRow
+from app.clients.ports import LogRow, RowKey
 from app.save.outbox_delivery import OutboxDelivery
 from app.save.outbox_rules import DeliveryRules
 from tests.save.outbox_rows import log_row, turn_rows
@@ -139,11 +139,12 @@ async def test_what_was_written_but_not_acknowledged_is_written_once(autojump_cl
     outbox, database = filled(1), JudgingDatabase()
     lost = [True]
 
-    async def write_then_fail(rows: Sequence[LogRow]) -> None:
-        await JudgingDatabase.write_rows(database, rows)
+    async def write_then_fail(rows: Sequence[LogRow]) -> Collection[RowKey]:
+        taken = await JudgingDatabase.write_rows(database, rows)
         if lost:
             lost.clear()
             raise fault("ReadTimeout")
+        return taken
 
     database.write_rows = write_then_fail  # type: ignore[method-assign]
     async with delivering(outbox, database):

@@ -1,0 +1,158 @@
+"""Rows whose place is taken: which of them stands, in whatever order and by whatever way they come. Virtual time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from app.clients.ports import LogRow
+from app.errors import DatabaseFault
+from app.save.one_answer import stands
+from app.save.outbox_delivery import OutboxDelivery
+from app.save.outbox_rules import DeliveryRules
+from tests.save.outbox_standins import MemoryOutbox, highest
+from tests.save.repeated_rows import TURN, answer, question
+from tests.standins import MemoryDatabase
+
+WHOLE, OTHER, LONG = answer(5), answer(6, "No reason."), answer(7, "Because, ", "length")
+HALF, EMPTY, BROKEN = answer(1, "Bec", "cancelled"), answer(2, "", "error"), answer(3, "Becau", "error")
+
+
+async def there(*rows: LogRow) -> MemoryDatabase:
+    database = MemoryDatabase()
+    for row in rows:
+        await database.write_rows([row])
+    return database
+
+
+@pytest.mark.parametrize(
+    ("row", "stored", "it_stands", "left"),
+    [
+        (WHOLE, HALF, True, WHOLE),
+        (WHOLE, EMPTY, True, WHOLE),
+        (LONG, BROKEN, True, LONG),
+        (WHOLE, OTHER, False, OTHER),
+        (WHOLE, LONG, False, LONG),
+        (HALF, WHOLE, False, WHOLE),
+        (EMPTY, WHOLE, False, WHOLE),
+        (BROKEN, HALF, False, HALF),
+        (WHOLE, WHOLE, True, WHOLE),
+        (HALF, HALF, True, HALF),
+        (WHOLE, replace(WHOLE, created_at=OTHER.created_at), True, replace(WHOLE, created_at=OTHER.created_at)),
+        (WHOLE, answer(1, WHOLE.message, "cancelled"), True, WHOLE),
+        (question(9), question(0), True, question(0)),
+        (question(9, "What?"), question(0), False, question(0)),
+    ],
+)
+async def test_which_of_two_stands(
+    row: LogRow, stored: LogRow, it_stands: bool, left: LogRow, autojump_clock: MockClock
+) -> None:
+    """A whole answer goes over one that was cut short, though that says the same; else the first has the place."""
+    database = await there(stored)
+    assert await stands(database, row) == it_stands
+    assert database.rows[row.key] == left
+
+
+async def test_one_that_was_removed_meanwhile_does_not_stand(autojump_clock: MockClock) -> None:
+    """The place was taken and is empty now: nobody can say that the row is there."""
+    assert not await stands(MemoryDatabase(), WHOLE)
+    assert not await stands(await there(question()), WHOLE)
+
+
+class Raced(MemoryDatabase):
+    """A database in which somebody else replaces the answer a moment before us, as often as there is another one."""
+
+    others: Sequence[LogRow] = ()
+
+    async def replace_answer(self, row: LogRow, written_at: datetime) -> bool:
+        if self.others:
+            (first, *self.others) = self.others
+            self.rows[first.key] = first
+        return await super().replace_answer(row, written_at)
+
+
+@pytest.mark.parametrize(
+    ("others", "it_stands"), [([OTHER], False), ([BROKEN], True), ([BROKEN, EMPTY], True), ([BROKEN, OTHER], False)]
+)
+async def test_a_race_for_the_place_has_one_winner(
+    others: list[LogRow], it_stands: bool, autojump_clock: MockClock
+) -> None:
+    """Who finds the answer changed looks again: another whole one stands, over a partial one it goes itself."""
+    database = Raced()
+    await database.write_rows([HALF])
+    database.others = others
+    assert await stands(database, WHOLE) == it_stands
+    assert database.rows[WHOLE.key] == (WHOLE if it_stands else OTHER)
+
+
+async def test_a_database_that_lets_nobody_replace_is_a_fault(autojump_clock: MockClock) -> None:
+    """Nothing changed, and nothing was replaced: it is told, not asked for ever; the row does not count as stored."""
+    database = await there(HALF)
+    asked = []
+
+    async def refuse(row: LogRow, written_at: datetime) -> bool:
+        await trio.lowlevel.checkpoint()
+        asked.append(written_at)
+        assert len(asked) < 5
+        return False
+
+    database.replace_answer = refuse  # type: ignore[method-assign]
+    with pytest.raises(DatabaseFault):
+        await stands(database, WHOLE)
+    assert database.rows[WHOLE.key] == HALF
+
+
+async def test_both_attempts_in_one_batch(autojump_clock: MockClock) -> None:
+    """A turn that failed and was then answered, both in one outbox: delivered in one go, the whole answer stands."""
+    outbox, database = MemoryOutbox(), MemoryDatabase()
+    outbox.put(question(0), EMPTY, question(3), WHOLE)
+    await OutboxDelivery(outbox, database, jitter=highest).empty()
+    assert database.rows == {question().key: question(0), WHOLE.key: WHOLE}
+    assert len(outbox.index) == 0
+
+
+attempts = st.builds(
+    answer,
+    st.integers(1, 50),
+    st.sampled_from(["", "Bec", "Because.", "No reason.", "So it is."]),
+    st.sampled_from(["stop", "length", "cancelled", "error"]),
+)
+arrivals = st.lists(st.tuples(st.sampled_from(["database", "one", "two"]), attempts), min_size=1, max_size=8)
+
+
+@given(arrivals, st.integers(1, 5), st.data())
+def test_the_whole_answer_stands_in_the_end(rows: list[tuple[str, LogRow]], batch: int, data: st.DataObject) -> None:
+    """However rows of one key come, to the database or by two outboxes that deliver at any time: one row for each.
+
+    It is a whole answer if there was one, the first that came of them, and nothing is left in the outboxes.
+    """
+    trio.run(_deliver_all, rows, batch, data.draw(st.permutations(["one", "two"])), data)
+
+
+async def _deliver_all(rows: list[tuple[str, LogRow]], batch: int, order: list[str], data: st.DataObject) -> None:
+    database, outboxes = MemoryDatabase(), {name: MemoryOutbox() for name in order}
+    deliveries = {
+        name: OutboxDelivery(outbox, database, DeliveryRules(max_rows=batch)) for name, outbox in outboxes.items()
+    }
+    for place, row in rows:
+        if place == "database":
+            for each in (question(row.created_at.second), row):
+                if await database.write_rows([each]):
+                    await stands(database, each)
+        else:
+            outboxes[place].put(question(row.created_at.second), row)
+            if data.draw(st.booleans()):
+                await deliveries[place].empty()
+    async with trio.open_nursery() as nursery:
+        for name in order:
+            nursery.start_soon(deliveries[name].empty)
+    assert {outbox.index.waiting for outbox in outboxes.values()} == {0}
+    assert database.rows.keys() == {(TURN, "user"), (TURN, "assistant")}
+    whole = [row for _, row in rows if row.message and row.context_data["finish"] in ("stop", "length")]
+    stored = database.rows[TURN, "assistant"]
+    assert stored in (whole or [row for _, row in rows])
