@@ -76,6 +76,23 @@ def test_another_user_chat_or_question_is_another_turn(asked: list[tuple[str, st
     assert first.may_repeat
 
 
+@pytest.mark.parametrize(
+    "other", [by_sdk("q2"), by_sdk(chat="page-2"), by_sdk(user="u2"), by_sdk("page-1", "q1"), by_sdk("u1", user="q1")]
+)
+def test_each_of_the_three_counts(other: TurnRequest) -> None:
+    """User, chat and question, and which of them is which."""
+    assert other.turn_id != by_sdk().turn_id
+
+
+@pytest.mark.parametrize(
+    "pairs", [(("u1", "k"), ("u2", "k")), (("u1", "k"), ("u1", "l")), (("a:b", "c"), ("a", "b:c"))]
+)
+def test_both_user_and_key_count(pairs: tuple[tuple[str, str], tuple[str, str]]) -> None:
+    """Neither runs into the other."""
+    first, second = (turn_id(user, key) for user, key in pairs)
+    assert first != second
+
+
 def test_a_new_question_is_the_same_turn_again() -> None:
     """The SDK's id of a new question in its chat names the turn, whatever else the body holds."""
     turns = [by_sdk(), by_sdk(text="Another text"), by_sdk(project_id=1), by_sdk(messageId=None)]

@@ -80,17 +80,25 @@ async def test_two_that_say_the_same(autojump_clock: MockClock) -> None:
     assert [told(result) for result in results] == [("Same.", "database", ())] * 2
 
 
-@pytest.mark.parametrize("plan", ["concurrent", "sequential"])
-@pytest.mark.parametrize("first", [0, 1])
-async def test_two_messages_under_one_key_at_once(first: int, plan: Plan, autojump_clock: MockClock) -> None:
-    """The question that has the place gets its own answer, though the other's was there sooner."""
-    database = MemoryDatabase()
-    models = saying("To one.", 1 + first), saying("To two.", 2 - first)
-    results = await both(database, models, (KEYED, replace(KEYED, message="Another?")), plan)
-    question, answer = database.stored("user").message, database.stored("assistant").message
-    winner = (KEYED.message, "Another?").index(question)
-    assert answer == ("To one.", "To two.")[winner]
-    assert [outcome(result).saved for result in results] == [("database", "no")[n != winner] for n in (0, 1)]
+@pytest.mark.parametrize("its_own_first", [True, False])
+async def test_two_messages_under_one_key_at_once(its_own_first: bool, autojump_clock: MockClock) -> None:
+    """The question that has the place gets its own answer, be that there sooner or later than the other's."""
+    database, messages = MemoryDatabase(), (KEYED.message, "Another?")
+
+    def answering(message: str) -> PacedModel:
+        async def pause() -> None:
+            await trio.sleep(1)
+            stands = database.stored("user").message == message
+            await trio.sleep(1 if stands == its_own_first else 2)
+
+        return PacedModel(pieces=[(pause, f"To {message}")])
+
+    models = answering(messages[0]), answering(messages[1])
+    results = await both(database, models, (KEYED, replace(KEYED, message=messages[1])), "concurrent")
+    winner = messages.index(database.stored("user").message)
+    assert told(results[winner]) == (f"To {messages[winner]}", "database", ())
+    assert told(results[1 - winner]) == (f"To {messages[1 - winner]}", "no", ("superseded",))
+    assert database.stored("assistant").message == f"To {messages[winner]}"
 
 
 async def test_a_question_that_could_not_be_saved_takes_no_answer_with_it(autojump_clock: MockClock) -> None:
