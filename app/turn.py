@@ -22,6 +22,7 @@ Shortfall = Literal[
 ]
 """In what an answer is less than it should be, though it is given: the codes of a reply's `warnings`."""
 
+LONG_MESSAGE_CHARS = 500
 AGENT_FIELDS = ("support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata", "metrics")
 """What the agent adds to a reply, and to the row of an answer."""
 CURRENT_PLAN: ContextVar[Plan] = ContextVar("nursery_chat.plan", default="concurrent")
@@ -62,6 +63,11 @@ class TurnRequest:
     project_page: str | None = None
     message_id: str | None = None
     replaces: str | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its message is one that gets the longer history."""
+        return len(self.message) > LONG_MESSAGE_CHARS
 
     @property
     def may_repeat(self) -> bool:

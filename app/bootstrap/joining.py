@@ -142,6 +142,7 @@ def _chat_turns(
         prompt_rules=PromptRules(
             _instructions(settings),
             settings.chat_prompt_max_chars or model.prompt_max_chars,
+            settings.chat_history_limit_default,
             settings.chat_history_limit_max,
         ),
         gate=gate,

@@ -17,9 +17,6 @@ from app.turn import TURN_IDS, Conversation, StoredMessage, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
-LONG_MESSAGE_CHARS = 500
-"""A message longer than this gets the longer history."""
-
 
 class OnTheWay(Protocol):
     """What the history asks of an outbox (`outbox_file.Outbox` is one)."""
@@ -100,7 +97,7 @@ class HistoryFetch:
 
     async def __call__(self, request: TurnRequest, trace: TurnTrace) -> Conversation:
         """Return the conversation. Raises as `ConversationReader`."""
-        newest = self._newest_for_long if len(request.message) > LONG_MESSAGE_CHARS else self._newest
+        newest = self._newest_for_long if request.is_long else self._newest
         with trace.stage(names.FETCH_CONVERSATION):
             return await self._conversations(
                 Wanted(

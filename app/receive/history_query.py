@@ -19,6 +19,10 @@ def _limit(value: Any) -> int:
     return int(text[:9])
 
 
+def _not_yet(value: Any) -> Any:
+    raise ValueError("is not known yet: only the newest messages can be read")
+
+
 class HistoryQuery(BaseModel):
     """The query of `GET /chat/history`. `conversation_id` wins over `page_id`; other fields are ignored.
 
@@ -31,6 +35,7 @@ class HistoryQuery(BaseModel):
     page_id: Name = DEFAULT_PAGE
     limit: Annotated[int, BeforeValidator(_limit)] = SHOWN
     format: Literal["ui"] | None = None
+    before: Annotated[None, BeforeValidator(_not_yet)] = None
 
 
 def parse_history(query: Mapping[str, str]) -> HistoryQuery:

@@ -85,17 +85,18 @@ class PayloadRules:
     on_disconnect: OnDisconnect = "cancel"
 
 
-def parse_chat(body: bytes, user_id: str, rules: PayloadRules, key: str | None = None) -> TurnRequest:
-    """Return the turn that a body of `POST /chat` asks for. `key` is the request's `Idempotency-Key`, if it has one.
+def read_chat(value: Any, user_id: str, rules: PayloadRules, key: str | None = None) -> TurnRequest:
+    """Return the turn that a body of `POST /chat`, read as JSON, asks for.
+
+    Args:
+        value: the body.
+        user_id: who asks.
+        rules: what is a setting.
+        key: the request's `Idempotency-Key`, if it has one.
 
     Raises:
-        CallerFault: `bad_json`, `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
+        CallerFault: `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
     """
-    return read_chat(read_json(body), user_id, rules, key)
-
-
-def read_chat(value: Any, user_id: str, rules: PayloadRules, key: str | None = None) -> TurnRequest:
-    """Return the turn that a body that was read as JSON asks for. Raises as `parse_chat`."""
     payload = _validated(ChatPayload, value)
     return TurnRequest(
         turn_id=turn_id(user_id, key),
@@ -115,7 +116,7 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules, key: str | None 
     """Return the turn that a body of `POST /conversation-agent/chat` asks for, and whether it wants `debug_info`.
 
     Raises:
-        CallerFault: as `parse_chat`.
+        CallerFault: `bad_json`, and as `read_chat`.
     """
     payload = _validated(AgentPayload, read_json(body))
     request = TurnRequest(

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from app.errors import CallerFault
 from app.receive.payload import (
@@ -38,14 +38,21 @@ from app.receive.payload import (
     PayloadRules,
     Text,
     checked_message,
-    read_json,
     sentences,
     turn_id,
 )
 from app.turn import TURN_IDS, OnDisconnect, TurnRequest
 
 Trigger = Literal["submit-message", "regenerate-message"]
-Key = Annotated[Name, Field(min_length=1)]
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+Key = Annotated[Name, AfterValidator(_named)]
 Checked = TypeVar("Checked", bound=BaseModel)
 FAR_BACK = 100
 """Messages in which one that is edited or asked again is looked for; an older one is asked as a new message."""
@@ -114,18 +121,13 @@ def is_ui_body(value: object) -> bool:
     return isinstance(value, Mapping) and "messages" in value and "message" not in value
 
 
-def parse_ui(body: bytes, rules: PayloadRules) -> UiRequest:
-    """Return what a body asks for.
+def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
+    """Return what a body, read as JSON, asks for.
 
     Raises:
-        CallerFault: `bad_json`, `invalid_request` (its `fields` name each, as `messages.3.parts.1`), `message_empty`,
+        CallerFault: `invalid_request` (its `fields` name each, as `messages.3.parts.1`), `message_empty`,
             `message_too_long`.
     """
-    return read_ui(read_json(body), rules)
-
-
-def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
-    """Return what a body that was read as JSON asks for. Raises as `parse_ui`."""
     if not isinstance(value, dict):
         raise CallerFault("invalid_request", fields=["the body must be an object"])
     wrong: list[str] = []

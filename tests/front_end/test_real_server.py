@@ -129,6 +129,24 @@ def test_an_earlier_answer_is_asked_for_again(step: Conversation, played: Played
     assert question["context_data"]["regenerates"] == step("first").messages[1]["id"]
 
 
+def test_the_end_of_the_chat_is_all_that_need_be_sent(sdk: str, tmp_path: Path) -> None:
+    """The server has its own history: what follows, is asked again, edited or tried again is the same turn as ever."""
+    steps: list[Step] = [
+        *(send(f"{word} {AT_ONCE}") for word in ("One", "Two")),
+        {"do": "regenerate"},
+        send("Hold on [[fault: stall after=3]]", **STOP),
+        {"do": "again"},
+        {"do": "edit", "index": 2, "text": f"Two, but shorter {AT_ONCE}"},
+    ]
+    with running(tmp_path, LLM_IDLE_TIMEOUT="1") as server:
+        whole = drive(sdk, server.url, "demo", steps, chat="whole")
+        ends = drive(sdk, server.url, "demo", steps, chat="ends", last_only=True)
+    assert [len(seen.requests[0]["body"]["messages"]) for seen in whole] == [1, 3, 3, 5, 6, 3]
+    assert [len(seen.requests[0]["body"]["messages"]) for seen in ends] == [1, 2, 2, 2, 2, 2]
+    assert [(seen.status, len(seen.messages)) for seen in ends] == [(seen.status, len(seen.messages)) for seen in whole]
+    assert [known(seen) for seen in (ends[0], ends[1], ends[2], ends[5])] == [0, 2, 2, 2]
+
+
 def test_a_page_that_comes_back_sees_the_whole_answer(sdk: str, tmp_path: Path) -> None:
     """With `on_disconnect: continue` the turn goes on; resuming brings all of it; then there is nothing to resume.
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import CallerFault
-from app.receive.payload import MAX_NAME_CHARS, PayloadRules, parse_agent, parse_chat, turn_id
-from app.receive.ui_messages import parse_ui, ui_turn
+from app.receive.payload import MAX_NAME_CHARS, PayloadRules, parse_agent, read_chat, read_json, turn_id
+from app.receive.ui_messages import read_ui, ui_turn
 from app.turn import TurnRequest
 
 RULES = PayloadRules(max_message_chars=2000)
@@ -26,15 +26,15 @@ def by_sdk(
 ) -> TurnRequest:  # fmt: skip
     question = {"id": question_id, "role": "user", "parts": [{"type": "text", "text": text}]}
     body = {"id": chat, "messages": [question], "trigger": "submit-message"} | fields
-    return ui_turn(parse_ui(json.dumps(body).encode(), RULES), user, RULES, key)
+    return ui_turn(read_ui(body, RULES), user, RULES, key)
 
 
 def test_the_same_key_is_the_same_turn() -> None:
     """Whichever body it comes with, and whatever that asks."""
     other = json.dumps({"message": "Why not?", "page_id": "notes"}).encode()
     turns = [
-        parse_chat(BODY, "u1", RULES, "k"),
-        parse_chat(other, "u1", RULES, "k"),
+        read_chat(read_json(BODY), "u1", RULES, "k"),
+        read_chat(read_json(other), "u1", RULES, "k"),
         parse_agent(BODY, "u1", RULES, "k")[0],
         by_sdk(key="k"),
         by_sdk("q2", "page-2", text="Why not?", trigger="regenerate-message", key="k"),
@@ -52,7 +52,7 @@ def test_ids_do_not_change_between_versions() -> None:
 def test_without_a_key_ids_are_random() -> None:
     """Each request is a turn of its own, which nobody can have asked for before."""
     turns = [
-        *(parse_chat(BODY, "u1", RULES) for _ in range(2)),
+        *(read_chat(read_json(BODY), "u1", RULES) for _ in range(2)),
         *(parse_agent(BODY, "u1", RULES)[0] for _ in range(2)),
     ]
     assert len({turn.turn_id for turn in turns}) == 4
@@ -118,9 +118,12 @@ def test_what_is_asked_anew_is_a_new_turn_each_time(fields: dict[str, Any]) -> N
 @pytest.mark.parametrize("key", ["", "k" * (MAX_NAME_CHARS + 1)])
 def test_what_is_no_key_is_refused(key: str) -> None:
     """By every body, and the header is named."""
-    for parse in (parse_chat, parse_agent):
+    for ask in (
+        lambda: read_chat(read_json(BODY), "u1", RULES, key),
+        lambda: parse_agent(BODY, "u1", RULES, key),
+    ):
         with pytest.raises(CallerFault) as caught:
-            parse(BODY, "u1", RULES, key)
+            ask()
         assert caught.value.code == "invalid_request"
         assert caught.value.fields == (f"Idempotency-Key: must have 1 to {MAX_NAME_CHARS} characters",)
     with pytest.raises(CallerFault):

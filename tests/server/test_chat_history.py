@@ -96,6 +96,7 @@ def test_the_newest_are_given(long: ServerProcess, query: dict[str, Any], count:
 WRONG: list[tuple[dict[str, str], list[str]]] = [
     *(({"limit": text}, ["limit"]) for text in ("0", "101", "-1", "+5", "five", "5.0", "1e1", " 5", "５", "9" * 5000)),
     ({"format": "xml"}, ["format"]),
+    ({"before": "2026-11-22T00:00:00Z"}, ["before"]),
     ({"format": "UI"}, ["format"]),
     ({"conversation_id": "general"}, ["conversation_id"]),
     ({"page_id": "p" * 256}, ["page_id"]),
