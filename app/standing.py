@@ -87,7 +87,7 @@ def _first(rows: Sequence[StoredMessage], turn_id: str) -> int:
 
 
 def one_of_each_key(rows: Iterable[LogRow]) -> list[LogRow]:
-    """Return of the rows of each key the one that stands: the first, but a whole answer before one cut short."""
+    """Return of the rows of each key the one that stands: the first, unless another goes over it."""
     best: dict[RowKey, LogRow] = {}
     for row in rows:
         if row.key not in best or goes_over(row, best[row.key]):
@@ -96,7 +96,17 @@ def one_of_each_key(rows: Iterable[LogRow]) -> list[LogRow]:
 
 
 def goes_over(row: LogRow, other: LogRow | StoredMessage) -> bool:
-    """Return whether a row takes the place that another row of its key has: a whole answer that of one cut short."""
-    if row.sender == "user" or not is_whole(row.message, row.context_data):
+    """Return whether a row takes the place that another row of its key has.
+
+    A whole answer takes that of one cut short, and a question that of the same one, asked later.
+    """
+    if row.sender == "user":
+        return row.message == other.message and row.created_at < other.created_at
+    return is_whole(row.message, row.context_data) and not is_whole(other.message, other.context_data)
+
+
+def is_superseded(row: LogRow, standing: LogRow | StoredMessage) -> bool:
+    """Return whether a row says what the one in its place does not: a whole answer, or a question."""
+    if row.message == standing.message:
         return False
-    return not is_whole(other.message, other.context_data)
+    return row.sender == "user" or is_whole(row.message, row.context_data)

@@ -145,7 +145,7 @@ class MemoryDatabase:
             self.rows.setdefault(row.key, row)
         return taken
 
-    async def replace_answer(self, row: LogRow, written_at: datetime) -> bool:
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
         await trio.lowlevel.checkpoint()
         found = self.rows.get(row.key)
         if found is None or found.created_at != written_at:

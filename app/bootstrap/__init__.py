@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from app.bootstrap.joining import Parts, join
-from app.bootstrap.outbox import Delivered, deliver, open_delivering_outbox
+from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
@@ -51,6 +51,8 @@ async def run(
     url = listener_url(listener)
     instance = secrets.token_hex(6)
     providers, breakers = _providers(instance, metrics=otel_exports("metrics")), Breakers()
+    if not settings.outbox:
+        _tell_of_stranded(settings.data_dir / FOLDER)
     try:
         async with (
             trio.open_nursery() as services,
@@ -89,6 +91,13 @@ async def deliver_orphan(settings: Settings, file: Path) -> Delivered:
         return await deliver(settings, file, providers)
     finally:
         await providers.shutdown(TELEMETRY_FLUSH_S)
+
+
+def _tell_of_stranded(folder: Path) -> None:
+    """Say what processes that had an outbox have left, which one without does not look at."""
+    if files := len(list(folder.glob("*.sqlite3"))):
+        hint = "deliver each: python -m app outbox deliver FILE; or start once without OUTBOX=off"
+        log.warning("outbox.off", extra={"folder": str(folder), "files": files, "hint": hint})
 
 
 def _spare_the_collector() -> None:

@@ -18,7 +18,7 @@ from opentelemetry.metrics import Meter
 from app.bootstrap.upstreams import open_database
 from app.clients.ports import Database
 from app.errors import StartError
-from app.save.outbox_delivery import OutboxDelivery, Outcome, deliver_file
+from app.save.outbox_delivery import OutboxDelivery, deliver_file
 from app.save.outbox_file import Outbox, open_outbox
 from app.save.outbox_rules import DeliveryRules
 from app.save.outbox_values import OutboxError, OutboxLimits
@@ -26,7 +26,7 @@ from app.settings import Settings
 from telemetry import names
 from telemetry.metrics import watch, watch_each
 from telemetry.providers import Providers
-from telemetry.replay_trace import ReplayTelemetry
+from telemetry.replay_trace import ReplayOutcome, ReplayTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ class _Told:
 
     def __init__(self, meter: Meter) -> None:
         self._replays = meter.create_counter(names.OUTBOX_REPLAYS, description="Rows that left the outbox, or did not.")
-        for outcome in get_args(Outcome):
+        for outcome in get_args(ReplayOutcome):
             self(outcome, 0)
 
-    def __call__(self, outcome: Outcome, entries: int) -> None:
+    def __call__(self, outcome: ReplayOutcome, entries: int) -> None:
         self._replays.add(entries, {names.OUTCOME: outcome})
 
 
@@ -128,9 +128,9 @@ async def deliver(settings: Settings, file: Path, providers: Providers) -> Deliv
     Raises:
         StartError: there is no such file, it is no outbox, a process has it open, or the database is not configured.
     """
-    told: Counter[Outcome] = Counter()
+    told: Counter[ReplayOutcome] = Counter()
 
-    def count(outcome: Outcome, entries: int) -> None:
+    def count(outcome: ReplayOutcome, entries: int) -> None:
         told[outcome] += entries
 
     problem, set_aside, telemetry = None, 0, ReplayTelemetry(providers.tracer)

@@ -73,8 +73,8 @@ class Database(Protocol):
             keys nobody else can have.
         """
 
-    async def replace_answer(self, row: LogRow, written_at: datetime) -> bool:
-        """Write an answer over the one that its turn has, if that is the one of `written_at`; return whether it was."""
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
+        """Write a row over the one that is in its place, if that is the one of `written_at`; return whether it was."""
 
 
 @dataclass(frozen=True, slots=True)

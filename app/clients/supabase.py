@@ -200,11 +200,11 @@ class SupabaseDatabase:
         with _promised():
             return asked - {(uuid.UUID(row["turn_id"]), row["sender"]) for row in written}
 
-    async def replace_answer(self, row: LogRow, written_at: datetime) -> bool:
-        """Update the answer's row of a turn, if it is the one of `written_at`: of two who try at once, one does."""
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
+        """Update the row of that key, if it is the one of `written_at`: of two who try at once, one does."""
         query = {
             "turn_id": f"eq.{row.turn_id}",
-            "sender": "eq.assistant",
+            "sender": f"eq.{row.sender}",
             "user_id": f"eq.{row.user_id}",
             "created_at": f"eq.{written_at.isoformat()}",
             "select": "turn_id",

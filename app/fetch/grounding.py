@@ -1,6 +1,8 @@
 """The fetch stage: conversation and project, each with its own deadline; at the same time, in the concurrent plan."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import trio
@@ -17,6 +19,8 @@ from telemetry.turn_trace import TurnTrace
 
 log = logging.getLogger(__name__)
 
+BREAKER_OPEN = "breaker_open"
+"""The error type of a read that was not sent, because the host is left alone or is just being tried."""
 PROJECT_GRACE_S = 1.0
 """How much longer than the history the project may take: it only enriches the answer."""
 
@@ -79,9 +83,20 @@ class GroundingFetch:
     async def _history_and_earlier(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:
         if not request.may_repeat:
             return await self._history(request, trace)
+        refusals: list[DatabaseFault] = []
         async with stage_nursery() as nursery:
-            nursery.start_soon(self._find_earlier, request, trace, found)
-            return await self._history(request, trace)
+            nursery.start_soon(self._find_earlier_beside, request, trace, found, refusals)
+            with _kept_back(refusals):
+                conversation = await self._history(request, trace)
+        if refusals:
+            raise refusals[0]
+        return conversation
+
+    async def _find_earlier_beside(
+        self, request: TurnRequest, trace: TurnTrace, found: _Found, refusals: list[DatabaseFault]
+    ) -> None:
+        with _kept_back(refusals):
+            await self._find_earlier(request, trace, found)
 
     async def _one_by_one(self, request: TurnRequest, trace: TurnTrace, found: _Found) -> Conversation:
         start = trio.current_time()
@@ -104,6 +119,20 @@ class GroundingFetch:
             log.warning("fetch.project.failed", extra={"error": fault.error_type, "turn_id": trace.turn_id})
         else:
             found.missing = False
+
+
+@contextmanager
+def _kept_back(refusals: list[DatabaseFault]) -> Iterator[None]:
+    """Keep a refusal of the breaker for later: the read beside may be its probe, and ended, it would find out nothing.
+
+    With each turn's first read ended by its second, the breaker would never close.
+    """
+    try:
+        yield
+    except DatabaseFault as fault:
+        if fault.error_type != BREAKER_OPEN:
+            raise
+        refusals.append(fault)
 
 
 def _without(earlier: EarlierTurn, request: TurnRequest, conversation: Conversation) -> Conversation:

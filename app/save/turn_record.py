@@ -19,7 +19,7 @@ import trio
 from app.clients.ports import Database, LogRow
 from app.deadlines import shielded
 from app.errors import Fault, InternalFault, StageTimeout
-from app.save.one_answer import stands
+from app.save.one_answer import what_stands
 from app.save.outbox_values import OutboxError
 from app.standing import MESSAGE_ID, REGENERATES
 from app.turn import Draft, Grounding, Prompt, Saved, Sender, Shortfall, TurnRequest
@@ -211,7 +211,7 @@ class TurnRecord:
         for part in [[row] for row in placed] if self._request.may_repeat else [placed]:
             taken = await self._database.write_rows(part)
             for row in part:
-                if row.key in taken and not await stands(self._database, row):
+                if row.key in taken and (await what_stands(self._database, row)).message != row.message:
                     self._superseded = True
                     log.warning("save.superseded", extra={"turn_id": self._trace.turn_id, "sender": row.sender})
                     return

@@ -198,13 +198,13 @@ async def test_an_answer_is_replaced_once(place: Place) -> None:
     half = row(made, "assistant", 1, message="Hal", turn_id=KEYED)
     first, second = (replace(half, message=text, created_at=NOON + timedelta(minutes=2)) for text in ("One", "Two"))
     await place.database.write_rows([row(made, turn_id=KEYED), half])
-    assert await place.database.replace_answer(first, half.created_at)
-    assert not await place.database.replace_answer(second, half.created_at)
+    assert await place.database.replace_row(first, half.created_at)
+    assert not await place.database.replace_row(second, half.created_at)
     found = await place.database.turn("ann", KEYED)
     assert found is not None
     assert found.answer is not None
     assert (found.answer.message, found.answer.created_at) == ("One", first.created_at)
-    assert not await place.database.replace_answer(replace(first, turn_id=uuid.uuid4()), half.created_at)
+    assert not await place.database.replace_row(replace(first, turn_id=uuid.uuid4()), half.created_at)
 
 
 async def test_rows_are_written_together_or_not_at_all(place: Place) -> None:

@@ -108,7 +108,7 @@ def test_every_write_is_one_that_may_be_repeated() -> None:
     """The rule stands on it: each insert names its key and leaves what is there; an update names the row as it was."""
     writes = {name: call for name, call in CALLS.items() if name not in READS}
     assert len(writes) == 4
-    update = trio.run(sent, writes.pop("replace_answer"))
+    update = trio.run(sent, writes.pop("replace_row"))
     assert (update.method, update.url.params["created_at"] != "") == ("PATCH", True)
     for call in writes.values():
         request = trio.run(sent, call)

@@ -73,7 +73,7 @@ CALLS: dict[str, Callable[[SupabaseDatabase], Awaitable[object]]] = {
     "ensure_conversation": lambda database: database.ensure_conversation("ann", "general", ID, "A title"),
     "turn": lambda database: database.turn("ann", TURN),
     "write_rows": lambda database: database.write_rows([ROW]),
-    "replace_answer": lambda database: database.replace_answer(replace(ROW, sender="assistant"), ROW.created_at),
+    "replace_row": lambda database: database.replace_row(replace(ROW, sender="assistant"), ROW.created_at),
 }
 NEWEST = {
     "select": "id,title,chat_logs(id,sender,message,created_at,context_data,turn_id)",
@@ -181,8 +181,8 @@ async def test_a_write_is_this_one_request(name: str, autojump_clock: MockClock)
 async def test_an_answer_is_replaced_by_this_one_request(autojump_clock: MockClock) -> None:
     """Only the one that was seen, by its time; it says whether it was there."""
     recorder = Recorder(rows({"turn_id": str(TURN)}), rows())
-    assert await CALLS["replace_answer"](recorder.database()) is True
-    assert await CALLS["replace_answer"](recorder.database()) is False
+    assert await CALLS["replace_row"](recorder.database()) is True
+    assert await CALLS["replace_row"](recorder.database()) is False
     request, _ = recorder.requests
     assert (request.method, request.url.path) == ("PATCH", "/rest/v1/chat_logs")
     assert dict(parse_qsl(request.url.query.decode(), strict_parsing=True)) == {

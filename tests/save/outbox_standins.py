@@ -44,8 +44,11 @@ class MemoryOutbox:
         await self.nudge.wait()
         self.nudge = trio.Event()
 
-    def batch(self, max_rows: int, max_bytes: int) -> tuple[OutboxEntry, ...]:
-        return self.index.batch(max_rows, max_bytes)
+    def batch(self, max_rows: int, max_bytes: int, last: Collection[uuid.UUID] = ()) -> tuple[OutboxEntry, ...]:
+        return self.index.batch(max_rows, max_bytes, last)
+
+    def holds(self, conversation_id: uuid.UUID) -> bool:
+        return self.index.holds(conversation_id)
 
     def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
         return self.index.resolve(conversation_id)
@@ -135,7 +138,7 @@ RULES = DeliveryRules(max_rows=6)
 
 @asynccontextmanager
 async def delivering(
-    outbox: MemoryOutbox, database: JudgingDatabase, told: list[tuple[str, int]] | None = None
+    outbox: MemoryOutbox, database: MemoryDatabase, told: list[tuple[str, int]] | None = None
 ) -> AsyncIterator[None]:
     """Run the delivery meanwhile, with the longest of all jitters."""
     heard = (lambda outcome, entries: told.append((outcome, entries))) if told is not None else (lambda *_: None)

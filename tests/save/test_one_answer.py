@@ -1,5 +1,6 @@
 """Rows whose place is taken: which of them stands, in whatever order and by whatever way they come. Virtual time."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,15 +13,19 @@ from trio.testing import MockClock
 
 from app.clients.ports import LogRow
 from app.errors import DatabaseFault
-from app.save.one_answer import stands
+from app.save.one_answer import what_stands
 from app.save.outbox_delivery import OutboxDelivery
 from app.save.outbox_rules import DeliveryRules
-from tests.save.outbox_standins import MemoryOutbox, highest
+from tests.save.outbox_standins import MemoryOutbox, delivering, highest
 from tests.save.repeated_rows import TURN, answer, question
 from tests.standins import MemoryDatabase
 
 WHOLE, OTHER, LONG = answer(5), answer(6, "No reason."), answer(7, "Because, ", "length")
 HALF, EMPTY, BROKEN = answer(1, "Bec", "cancelled"), answer(2, "", "error"), answer(3, "Becau", "error")
+
+
+async def stands(database: MemoryDatabase, row: LogRow) -> bool:
+    return (await what_stands(database, row)).message == row.message
 
 
 async def there(*rows: LogRow) -> MemoryDatabase:
@@ -46,6 +51,8 @@ async def there(*rows: LogRow) -> MemoryDatabase:
         (WHOLE, replace(WHOLE, created_at=OTHER.created_at), True, replace(WHOLE, created_at=OTHER.created_at)),
         (WHOLE, answer(1, WHOLE.message, "cancelled"), True, WHOLE),
         (question(9), question(0), True, question(0)),
+        (question(0), question(9), True, question(0)),
+        (question(0, "What?"), question(9), False, question(9)),
         (question(9, "What?"), question(0), False, question(0)),
     ],
 )
@@ -58,10 +65,34 @@ async def test_which_of_two_stands(
     assert database.rows[row.key] == left
 
 
-async def test_one_that_was_removed_meanwhile_does_not_stand(autojump_clock: MockClock) -> None:
-    """The place was taken and is empty now: nobody can say that the row is there."""
-    assert not await stands(MemoryDatabase(), WHOLE)
-    assert not await stands(await there(question()), WHOLE)
+@pytest.mark.parametrize("others", [[], [question()]])
+async def test_a_place_that_is_empty_meanwhile_is_taken(others: list[LogRow], autojump_clock: MockClock) -> None:
+    """What was there was removed: the row is written after all."""
+    database = await there(*others)
+    assert await what_stands(database, WHOLE) == WHOLE
+    assert database.rows[WHOLE.key] == WHOLE
+
+
+async def test_a_taken_place_that_cannot_be_seen_is_a_fault(autojump_clock: MockClock) -> None:
+    """Reads are answered by one that lags behind: nobody can say what stands, so nothing is given up."""
+    database = await there(OTHER)
+
+    async def nothing_yet(user_id: str, turn_id: uuid.UUID) -> None:
+        await trio.lowlevel.checkpoint()
+
+    database.turn = nothing_yet  # type: ignore[method-assign]
+    with pytest.raises(DatabaseFault) as caught:
+        await what_stands(database, WHOLE)
+    assert caught.value.error_type == "not_readable"
+
+
+async def test_a_question_is_not_younger_than_its_answer(autojump_clock: MockClock) -> None:
+    """Of two requests for one turn, the question of the one that was first stands, whenever it comes."""
+    first, second = question(0), question(9)
+    database = await there(second, answer(5))
+    assert await what_stands(database, first) == first
+    assert database.rows[first.key] == first
+    assert (await what_stands(database, second)).created_at == first.created_at
 
 
 class Raced(MemoryDatabase):
@@ -69,11 +100,11 @@ class Raced(MemoryDatabase):
 
     others: Sequence[LogRow] = ()
 
-    async def replace_answer(self, row: LogRow, written_at: datetime) -> bool:
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
         if self.others:
             (first, *self.others) = self.others
             self.rows[first.key] = first
-        return await super().replace_answer(row, written_at)
+        return await super().replace_row(row, written_at)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +132,28 @@ async def test_a_database_that_lets_nobody_replace_is_a_fault(autojump_clock: Mo
         assert len(asked) < 5
         return False
 
-    database.replace_answer = refuse  # type: ignore[method-assign]
+    database.replace_row = refuse  # type: ignore[method-assign]
     with pytest.raises(DatabaseFault):
         await stands(database, WHOLE)
     assert database.rows[WHOLE.key] == HALF
+
+
+@pytest.mark.parametrize("stored", [[WHOLE], []])
+async def test_a_second_whole_answer_is_set_aside(stored: list[LogRow], autojump_clock: MockClock) -> None:
+    """A client may hold it: it is neither stored nor dropped, but kept with its reason, alone, after a retry too."""
+    database = await there(*stored)
+    outbox = MemoryOutbox()
+    for row in [question(), *([] if stored else [WHOLE]), OTHER, HALF]:
+        outbox.put(row)
+    async with delivering(outbox, database):
+        await trio.sleep(1)
+        (kept,) = outbox.index.entries(9)
+        assert (kept.row, kept.reason) == (OTHER, "superseded")
+        outbox.index.take_back(TURN)
+        outbox.put(question(3))
+        await trio.sleep(60)
+        assert [entry.reason for entry in outbox.index.entries(9)] == ["superseded"]
+    assert database.rows == {WHOLE.key: WHOLE, question().key: question()}
 
 
 async def test_both_attempts_in_one_batch(autojump_clock: MockClock) -> None:

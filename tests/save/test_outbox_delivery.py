@@ -121,17 +121,25 @@ async def test_a_key_that_is_taken_by_something_else_is_no_delivery(autojump_clo
 
 
 async def test_a_request_that_is_too_large_goes_in_pieces(autojump_clock: MockClock) -> None:
-    """A gateway with a lower bound than ours: row by row it passes; alone too large, it pauses and is kept."""
+    """A gateway with a lower bound than ours: row by row it passes."""
     outbox = filled(1, 2)
     database = JudgingDatabase(verdict=lambda rows: fault("http_413") if len(rows) > 1 else None)
     async with delivering(outbox, database):
         await wait_all_tasks_blocked()
         assert database.stored_names() == both(1, 2)
-        database.verdict = lambda rows: fault("http_413")
-        outbox.put(log_row(3))
+
+
+@pytest.mark.parametrize("others", [(), (2, 3)])
+async def test_a_row_that_is_too_large_by_itself_sets_its_turn_aside(
+    others: tuple[int, ...], autojump_clock: MockClock
+) -> None:
+    """No waiting makes it smaller, and everybody else's rows need not wait for it."""
+    outbox, database = filled(1, *others), JudgingDatabase(verdict=refusing("http_413", "user 1"))
+    async with delivering(outbox, database):
         await wait_all_tasks_blocked()
-        assert outbox.paused == "http_413"
-        assert outbox.statistics().waiting == 1
+    assert database.stored_names() == both(*others)
+    assert reasons(outbox) == dict.fromkeys(both(1), "http_413")
+    assert outbox.paused is None
 
 
 async def test_what_was_written_but_not_acknowledged_is_written_once(autojump_clock: MockClock) -> None:

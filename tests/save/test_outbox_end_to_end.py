@@ -175,6 +175,27 @@ async def test_an_orphan_keeps_what_was_set_aside(place: Place, tmp_path: Path) 
         assert [entry.reason for entry in again.entries(9)] == ["22P05", "22P05"]
 
 
+async def test_what_is_deleted_by_hand_ends_its_pause(outbox: Outbox, nursery: trio.Nursery) -> None:
+    """The database refuses us, somebody deletes what waits: the delivery hears of it well before its next attempt."""
+    refusing = httpx.MockTransport(lambda request: httpx.Response(401, json={"code": "PGRST301"}))
+    told = trio.Event()
+    delivery = OutboxDelivery(
+        outbox,
+        SupabaseDatabase(refusing, URL, "wrong key"),
+        DeliveryRules(pause_s=(3600, 3600)),
+        told=lambda outcome, entries: told.set(),
+    )
+    await outbox.put(ann(1))
+    nursery.start_soon(delivery.run)
+    await told.wait()
+    for entry in outbox.entries(9):
+        await outbox.delete(entry.id)
+    with trio.fail_after(20):
+        while outbox.statistics().paused is not None:
+            await trio.lowlevel.checkpoint()  # nobody tells of a pause that is over
+    assert outbox.statistics().waiting == 0
+
+
 async def test_an_orphan_whose_database_refuses_us_is_left(place: Place, tmp_path: Path) -> None:
     """Nothing is lost, and the reason is told."""
     await place.http.aclose()

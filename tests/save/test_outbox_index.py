@@ -63,6 +63,9 @@ def check(index: OutboxIndex, plain: Plain) -> None:
     assert index.bytes == sum(entry.size for entry in plain.entries)
     assert list(index.entries(100)) == plain.in_order()
     assert list(index.batch(100, 10**6)) == waiting
+    for id_ in CONVERSATIONS:
+        behind = sorted(waiting, key=lambda entry: plain.resolve(entry.row.conversation_id) == id_)
+        assert list(index.batch(100, 10**6, {id_})) == behind
     assert index.oldest() == (waiting[0] if waiting else None)
     held = {plain.resolve(entry.row.conversation_id) for entry in waiting}
     for id_ in CONVERSATIONS:
