@@ -180,7 +180,7 @@ class OutboxIndex:
         yield from behind
 
     def _let_wait(self, entry: OutboxEntry) -> None:
-        self._in_order = self._in_order and entry.position >= self.newest
+        self._in_order = self._in_order and entry.position > self.newest
         self._waiting[entry.id] = entry.position
         self._holding[self.resolve(entry.row.conversation_id)] += 1
 
