@@ -152,7 +152,7 @@ class Connection(TCPServer):
 
     async def _send(self, data: bytes) -> None:
         """Send, in the order of asking. A send that is cut off leaves the connection unusable: it is closed."""
-        if not self.send_lock.locked():
+        if not self.send_lock.locked() and trio.current_effective_deadline() > -inf:  # who is cancelled says no more
             data = self._send_at_once(data)
             if not data:
                 return
