@@ -121,8 +121,12 @@ class House:
         return now.borrowed, now.waiting
 
     async def rest(self) -> None:
-        """Wait until no turn runs and no connection is open."""
-        await until(lambda: not self.parts.turns.in_flight() and not self.parts.edge.connections(), "the server rests")
+        """Wait until no turn runs, no connection is open, and no request of theirs is being served any more.
+
+        One to the embedded database that was cancelled ends when its thread does, a moment after its turn.
+        """
+        turns, edge = self.parts.turns, self.parts.edge
+        await until(lambda: not (turns.in_flight() or edge.connections() or self.calls()), "the server rests")
 
     def calls(self) -> int:
         """Return how many requests to the embedded model and database are being served."""
