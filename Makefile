@@ -8,7 +8,7 @@ LLM ?= local
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-model install-dev mock-hosts run test soak bench lint lock clean
+.PHONY: help install install-model install-dev mock-hosts front-end run test soak bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -45,6 +45,9 @@ mock-hosts: ## add two model hosts that are not ours, for the client's tests (ne
 	npm ci --silent --no-audit --no-fund --prefix tests/clients/npm
 	test -x .venv-mocks/bin/python || $(PYTHON) -m venv .venv-mocks
 	.venv-mocks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/clients/llmock/requirements.txt
+
+front-end: ## add the AI SDK in four versions, for the tests of streams (needs node and npm)
+	npm ci --silent --no-audit --no-fund --prefix tests/front_end/npm
 
 # NO_LOCAL_MODEL=1 leaves the real model out of the tests; they say so.
 ifdef NO_LOCAL_MODEL

@@ -66,7 +66,7 @@ def _serve() -> int:
 
 def _deliver(file: Path) -> int:
     settings = load_settings()
-    log_to(level="error")
+    log_to(level="warning")  # that the database does not answer, too: trying takes a while
     from app import bootstrap
 
     end = trio.run(bootstrap.deliver_orphan, settings, file)

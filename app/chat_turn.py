@@ -6,6 +6,8 @@ A turn is one task in the server's turn nursery (app/edge/turns.py). What ends i
 a cancellation, ends everything it started; but once its question was handed to the save, its answer's row follows, with
 whatever text there is by then.
 
+A message that was answered before, by its key, is given that answer again: its turn ends with the fetch.
+
 Two plans compose the same stages: `concurrent` does side by side what can be, `sequential` one thing after the other.
 Who speaks, the tutor or the conversation agent, is the speaker's business.
 """
@@ -21,6 +23,7 @@ from app.admit.door import Door
 from app.admit.gate import Gate
 from app.deadlines import stage_deadline, stage_nursery
 from app.errors import Fault
+from app.fetch.earlier import given_again
 from app.fetch.grounding import GroundingFetch
 from app.fetch.prompt import PromptRules, build_prompt
 from app.generate.speaker import Speaker
@@ -30,6 +33,9 @@ from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
 log = logging.getLogger(__name__)
+
+NO_PROMPT = Prompt(messages=(), history_count=0)
+"""Of a turn that was answered before: the model is not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,7 @@ class ChatTurn:
     async def run(
         self, request: TurnRequest, trace: TurnTrace, on_text: Callable[[str], None] | None = None
     ) -> TurnOutcome:
-        """Answer one message. `on_text` is told of each piece of the answer as it comes.
+        """Answer one message, or give the answer again that it was given before. `on_text` is told of each piece of it.
 
         Raises:
             Fault: why there is no answer. A turn that ends before the model is asked stores nothing.
@@ -64,6 +70,12 @@ class ChatTurn:
             raise
         finally:
             saved = await record.save_answer(draft)
+        if grounding.answered is not None:
+            outcome = given_again(request, grounding.answered)
+            trace.let_in()
+            if on_text is not None:
+                on_text(outcome.draft.text)
+            return outcome
         return TurnOutcome(
             turn_id=request.turn_id,
             conversation_id=record.conversation_id,
@@ -103,6 +115,8 @@ class ChatTurn:
         CURRENT_PLAN.set(request.plan)
         grounding = await self.fetch(request, trace)
         record.place(grounding)
+        if grounding.answered is not None:
+            return grounding, NO_PROMPT, request.plan
         plan = self._concurrent if request.plan == "concurrent" else self._sequential
         prompt = await plan(request, grounding, draft, record, trace)
         return grounding, prompt, request.plan

@@ -61,6 +61,11 @@ KINDS: Mapping[str, Kind] = {
     "body_too_large": Kind(
         "caller", 413, "refused", False, "Body too large", "The request is too large.", "リクエストが大きすぎます。"
     ),
+    "turn_in_progress": Kind(
+        "caller", 409, "refused", True, "Being answered", "This message is still being answered.",
+        "このメッセージにはまだ回答中です。",
+        1.0,
+    ),
     "unsupported_media_type": Kind(
         "caller", 415, "refused", False, "Unsupported media type", "Please send application/json.",
         "application/json で送信してください。",
@@ -68,6 +73,10 @@ KINDS: Mapping[str, Kind] = {
     "invalid_request": Kind(
         "caller", 422, "refused", False, "Invalid request", "Some fields are not as they should be.",
         "正しくない項目があります。",
+    ),
+    "idempotency_mismatch": Kind(
+        "caller", 422, "refused", False, "Key used already", "This key belongs to another message.",
+        "このキーは別のメッセージで使われています。",
     ),
     "bad_request": Kind(
         "caller", 400, "refused", False, "Bad request", "The request is not valid.", "リクエストが正しくありません。"

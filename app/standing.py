@@ -7,7 +7,8 @@ stood: that one, and what came after it, is left out, as a front end cuts its ow
 import uuid
 from collections.abc import Iterable, Sequence
 
-from app.turn import Grounding, StoredMessage
+from app.clients.ports import LogRow, RowKey
+from app.turn import Grounding, StoredMessage, is_whole
 
 QUESTION_SUFFIX = ":user"
 MESSAGE_ID = "message_id"
@@ -83,3 +84,29 @@ def _asked_as(rows: Sequence[StoredMessage], message_id: str) -> str | None:
 
 def _first(rows: Sequence[StoredMessage], turn_id: str) -> int:
     return next((i for i, row in enumerate(rows) if row.turn_id == turn_id), len(rows))
+
+
+def one_of_each_key(rows: Iterable[LogRow]) -> list[LogRow]:
+    """Return of the rows of each key the one that stands: the first, unless another goes over it."""
+    best: dict[RowKey, LogRow] = {}
+    for row in rows:
+        if row.key not in best or goes_over(row, best[row.key]):
+            best[row.key] = row
+    return list(best.values())
+
+
+def goes_over(row: LogRow, other: LogRow | StoredMessage) -> bool:
+    """Return whether a row takes the place that another row of its key has.
+
+    A whole answer takes that of one cut short, and a question that of the same one, asked later.
+    """
+    if row.sender == "user":
+        return row.message == other.message and row.created_at < other.created_at
+    return is_whole(row.message, row.context_data) and not is_whole(other.message, other.context_data)
+
+
+def is_superseded(row: LogRow, standing: LogRow | StoredMessage) -> bool:
+    """Return whether a row says what the one in its place does not: a whole answer, or a question."""
+    if row.message == standing.message:
+        return False
+    return row.sender == "user" or is_whole(row.message, row.context_data)

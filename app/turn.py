@@ -17,9 +17,14 @@ Plan = Literal["concurrent", "sequential"]
 Feature = Literal["chat", "agent"]
 OnDisconnect = Literal["cancel", "continue"]
 Fallback = Literal["model", "heuristic"]
-Shortfall = Literal["project_unavailable", "history_shortened", "save_deferred", "save_failed", "fallback"]
+Shortfall = Literal[
+    "project_unavailable", "history_shortened", "save_deferred", "save_failed", "superseded", "fallback"
+]
 """In what an answer is less than it should be, though it is given: the codes of a reply's `warnings`."""
 
+LONG_MESSAGE_CHARS = 500
+AGENT_FIELDS = ("support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata", "metrics")
+"""What the agent adds to a reply, and to the row of an answer."""
 CURRENT_PLAN: ContextVar[Plan] = ContextVar("nursery_chat.plan", default="concurrent")
 """The plan of the turn for which the current task works."""
 TURN_IDS = uuid.UUID("5b6f3f0e-64b1-4a3e-9a63-0d2c6c1f7a10")
@@ -32,6 +37,8 @@ class TurnRequest:
 
     `newest` is how many stored messages are read; None leaves it to the settings. `by_rules` asks the agent for an
     answer without the model. `on_disconnect` is what becomes of the turn when its client leaves.
+
+    A `turn_id` that was made of a key (it is of version 5; a random one of version 4) may have been asked for before.
 
     A front end with the AI SDK names more. `or_page`: where `conversation_id` is none of the user's, the conversation
     is `page_id`'s. `project_page` is the page that names the project, where that is not `page_id`. `message_id` is the
@@ -57,16 +64,35 @@ class TurnRequest:
     message_id: str | None = None
     replaces: str | None = None
 
+    @property
+    def is_long(self) -> bool:
+        """Whether its message is one that gets the longer history."""
+        return len(self.message) > LONG_MESSAGE_CHARS
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the same turn may have been asked for before."""
+        return is_of_key(self.turn_id)
+
+
+def is_of_key(turn_id: uuid.UUID) -> bool:
+    """Return whether a turn's id was made of a key, so that more than one request, and process, may come to it."""
+    return turn_id.version == 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMessage:
-    """A row of the conversation, as it was read. `turn_id` is None in rows that an older back end wrote."""
+    """A row of the conversation, as it was read. `turn_id` is None in rows that an older back end wrote.
+
+    `id` is None in those that are on their way to the database.
+    """
 
     sender: Sender
     message: str
     created_at: datetime
     turn_id: str | None = None
     context_data: Mapping[str, Any] = field(default_factory=dict)
+    id: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +104,26 @@ class Conversation:
     id: uuid.UUID
     messages: Sequence[StoredMessage] = ()
     is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierTurn:
+    """The rows that there are already of a turn that is asked for again. `saved` is where they are."""
+
+    conversation_id: uuid.UUID
+    question: StoredMessage | None
+    answer: StoredMessage | None
+    saved: Saved = "database"
+
+    @property
+    def whole_answer(self) -> StoredMessage | None:
+        """The answer, unless it is one that was cut short."""
+        return self.answer if self.answer and is_whole(self.answer.message, self.answer.context_data) else None
+
+
+def is_whole(text: str, context_data: Mapping[str, Any]) -> bool:
+    """Return whether an answer's row holds all of an answer; else it is what there was when its turn was ended."""
+    return bool(text.strip()) and context_data.get("finish") in ("stop", "length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +140,8 @@ class Project:
 class Grounding:
     """What the model must know, and when the turn was admitted: later than every message that was seen.
 
-    `regenerates` is the turn that this one takes the place of, where the request named one that was found.
+    `regenerates` is the turn that this one takes the place of, where the request named one that was found. `answered`
+    is the turn itself, where it was answered before.
     """
 
     conversation: Conversation
@@ -102,6 +149,7 @@ class Grounding:
     admitted_at: datetime
     warnings: tuple[Shortfall, ...] = ()
     regenerates: str | None = None
+    answered: EarlierTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +225,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOutcome:
-    """A turn that was answered: everything the reply says, but for the timings."""
+    """A turn that was answered: everything the reply says, but for the timings.
+
+    `replayed`: the answer was given before, and this is of the turn in which it was: `trace_id`, `performance_metrics`.
+    """
 
     turn_id: uuid.UUID
     conversation_id: uuid.UUID
@@ -187,3 +238,4 @@ class TurnOutcome:
     warnings: tuple[Shortfall, ...]
     saved: Saved
     plan: Plan = "concurrent"
+    replayed: Mapping[str, Any] | None = None

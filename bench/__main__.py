@@ -37,7 +37,6 @@ def main() -> None:
         parser.error(f"no such measure: {', '.join(unknown)}")
     whole = not options.quick and not options.only and not parts
     into: Path | None = options.into or (HERE if whole else None)
-    print("Streams and the outbox do not exist yet: their figures are left out.", file=sys.stderr)
     print(f"Variants: {', '.join(keys)}", file=sys.stderr)
     scale = QUICK if options.quick else replace(FULL, poisson_s=options.poisson_s)
     try:

@@ -10,6 +10,9 @@ KEY = "sk-bench-0000"
 CONVERSATION = str(UUID(int=7))
 MARK = b"[end]"
 """The last characters of every answer: who sees them has the whole of it."""
+TICK = b"~"
+"""In every token of a paced answer once, and nowhere else: who counts them knows how many tokens have come, also where
+several came as one piece."""
 QUESTION = "温度を変えて光合成の速さを比べたいのですが、光の強さはどうやってそろえればよいでしょうか。"
 REPLY = (
     "よい着眼点ですね。比べたいもの以外の条件をそろえることを「対照」といいます。光源と水草の距離を同じにし、同じ電球を使い、"
@@ -71,6 +74,13 @@ def events(tokens: int) -> list[bytes]:
     return [b"data: " + _json(chunk) + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
 
 
+def paced() -> tuple[bytes, bytes, bytes]:
+    """Return the parts of an answer of any length: its first event, one token, its last events with the mark."""
+    first, *_pieces, mark, stop, usage, done = events(3)
+    token = _chunk([_choice({"content": f"観察{TICK.decode()}"}, None)])
+    return first, b"data: " + _json(token) + b"\n\n", mark + stop + usage + done
+
+
 def completion() -> bytes:
     """Return the same answer unstreamed."""
     message = {"role": "assistant", "content": REPLY, "refusal": None}
@@ -102,10 +112,10 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def turn_request(user: int, page: str) -> bytes:
+def turn_request(user: int, page: str, path: str = "/chat") -> bytes:
     """Return the whole HTTP request of a turn."""
     body = _json({"message": QUESTION, "page_id": page})
-    return _post("/chat", f"bench-{user}", body)
+    return _post(path, f"bench-{user}", body)
 
 
 def completion_request(*, streamed: bool) -> bytes:

@@ -50,7 +50,7 @@ class Round:
 async def serve(kind: str, folder: str) -> None:
     """Serve until stdin ends; print the URL, and for each line that comes, the CPU seconds so far."""
     settings = load_settings(_env_file=None, bind="127.0.0.1:0", data_dir=folder, embedded_llm="scripted")
-    providers = bootstrap._providers("bench")
+    providers = bootstrap._providers("bench", metrics=False)
     async with (
         trio.open_nursery() as nursery,
         bootstrap.open_database(settings, nursery, providers) as database,

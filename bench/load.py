@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
 from typing import cast
 from urllib.parse import urlsplit
@@ -65,6 +65,8 @@ class Result:
     p90: float
     p99: float
     first_error: str = ""
+    cpu_end_s: float = 0.0
+    """What the server had used at the end since its start."""
 
 
 class Connection(asyncio.Protocol):
@@ -235,8 +237,8 @@ async def connect(url: str) -> Connection:
 
 def requests_of(plan: Plan) -> Iterator[bytes]:
     """Return the requests, one after the other, without end."""
-    if plan.kind == "turn":
-        return cycle([bodies.turn_request(user, plan.page) for user in range(plan.users)])
+    if path := {"turn": "/chat", "stream": "/chat/stream"}.get(plan.kind):
+        return cycle([bodies.turn_request(user, plan.page, path) for user in range(plan.users)])
     return cycle([bodies.completion_request(streamed=plan.kind == "streamed")])
 
 
@@ -270,8 +272,9 @@ async def _measured(plan: Plan, connections: list[Connection]) -> Result:
         tally = await closed_loop(connections, requests, lambda started: started < plan.turns)
     else:
         tally = await closed_loop(connections, requests, lambda started: time.perf_counter() < end)
-    elapsed, cpu_s = time.perf_counter() - start, system.cpu_s(plan.pids) - before
-    return _result(tally, elapsed, cpu_s, system.rss_mb(plan.pids))
+    elapsed, after = time.perf_counter() - start, system.cpu_s(plan.pids)
+    found = _result(tally, elapsed, after - before, system.rss_mb(plan.pids))
+    return replace(found, cpu_end_s=after)
 
 
 def _result(tally: Tally, elapsed: float, cpu_s: float, rss_mb: float) -> Result:

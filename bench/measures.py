@@ -1,43 +1,61 @@
 """What is measured: each figure of the table, in rounds that alternate between the variants."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore,import-not-found]  # in .venv-bench
 
 from bench.load import Plan, Result
-from bench.processes import BenchError, Server, Standin, load, ours, standin
-from bench.variants import BY_KEY, VARIANTS, Variant
+from bench.processes import BenchError, Server, Standin, load, load_streams, ours, standin
+from bench.stream_values import StreamPlan, StreamResult
+from bench.system import allow_files, cpu_s
+from bench.variants import BY_KEY, OPEN_STREAMS, VARIANTS, Variant
 
 DATABASE_S, MODEL_S = 0.1, 1.0
 ONE_CLIENT = (
-    "ours", "ours-100", "ours-no-otel", "ours-bare", "ours-httpcore", "ours-sequential", "fastapi-httpx",
-    "fastapi-aiohttp", "litellm", "litellm-streamed",
+    "ours", "ours-100", "ours-no-otel", "ours-bare", "ours-httpcore", "ours-sequential", "ours-outbox",
+    "fastapi-httpx", "fastapi-aiohttp", "litellm", "litellm-streamed",
 )  # fmt: skip
-DELAYED = ("ours", "ours-sequential", "ours-httpcore", "fastapi-httpx", "fastapi-aiohttp")
+DELAYED = ("ours", "ours-outbox", "ours-sequential", "ours-httpcore", "fastapi-httpx", "fastapi-aiohttp")
 UNDER_LOAD = ("ours", "ours-pool-10", "ours-httpcore", "fastapi-httpx", "fastapi-aiohttp")
 RATES = (5, 20, 40, 58, 80)
 AT_RATE = 58.0
 USERS = 2000
+FILES = 65_536
+"""That may be open: a stream takes two of the server's, one of the load's, and one of the stand-ins'."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How long it all lasts."""
+    """How long it all lasts. `streams` are the fields of a `StreamPlan`."""
 
     rounds: int
     seconds: float
     delayed_turns: int
     poisson_s: float
+    streams: Mapping[str, Any]
     rss_turns: int = 0
 
 
-FULL = Scale(rounds=5, seconds=3.0, delayed_turns=5, poisson_s=12.0, rss_turns=100_000)
-QUICK = Scale(rounds=2, seconds=1.0, delayed_turns=2, poisson_s=4.0)
+FULL = Scale(
+    rounds=5,
+    seconds=3.0,
+    delayed_turns=5,
+    poisson_s=12.0,
+    streams={"rates": (3000, 3750, 4700, 5900, 7300, 9200, 11_500, 14_300, 18_000, 22_000, 28_000)},
+    rss_turns=100_000,
+)
+QUICK = Scale(
+    rounds=2,
+    seconds=1.0,
+    delayed_turns=2,
+    poisson_s=4.0,
+    streams={"streams": 100, "rates": (300, 600), "ramp_s": 1.0, "begun_s": 1.5, "begun_tokens": 3, "step_s": 1.0},
+)
 
 
 @dataclass
@@ -57,6 +75,7 @@ class Found:
     many_connections: list[Result] = field(default_factory=list)
     starts_s: list[float] = field(default_factory=list)
     rss: list[tuple[int, float]] = field(default_factory=list)
+    streams: StreamResult | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,11 +94,31 @@ class Bench:
         plan = Plan(server.url, server.pids, variant.kind, variant.page, **options)  # type: ignore[arg-type]  # the measures' own words for a plan's fields
         before = self.upstreams.counts()
         result = load(plan, self.folder, may_fail=may_fail)
-        after = self.upstreams.counts()
-        turns = result.turns + plan.warm_ups
-        did = {name: after[name] - before[name] for name in after}
-        if not may_fail and did != {"model": turns, "inserts": turns * variant.inserts}:
+        if not may_fail:
+            self._check_work(variant, before, result.turns + plan.warm_ups)
+        if not variant.late:
+            return result
+        return replace(result, cpu_s=result.cpu_s + cpu_s(server.pids) - result.cpu_end_s)
+
+    def _check_work(self, variant: Variant, before: dict[str, int], turns: int) -> None:
+        """Check that all rows of so many turns are stored; what is stored after its answer is waited for."""
+        wanted = {"model": before["model"] + turns, "rows": before["rows"] + turns * variant.rows}
+        found = self.upstreams.counts_once(wanted) if variant.late else self.upstreams.counts()
+        if found != wanted:
+            did = {name: found[name] - before[name] for name in found}
             raise BenchError(f"{variant.name}: {turns} turns made {did}")
+
+    def stream(self, options: Mapping[str, Any]) -> StreamResult:
+        """Load a server of its own with streams, and check with the stand-ins that every turn did all of its work."""
+        before = self.upstreams.counts()
+        try:
+            with OPEN_STREAMS.start(self.folder, self.upstreams.url) as server:
+                plan = StreamPlan(server.url, self.upstreams.url, server.pids, **options)
+                result = load_streams(plan, self.folder)
+                self._check_work(OPEN_STREAMS, before, result.streams + result.begun)
+        finally:
+            self.upstreams.unpaced()
+            self.upstreams.delay()
         return result
 
     @contextmanager
@@ -207,8 +246,17 @@ def rss(bench: Bench, bar: tqdm) -> None:
         bar.update()
 
 
+def streams(bench: Bench, bar: tqdm) -> None:
+    """Streams held open: the first token of others that begin, memory, and the tokens per second that are too many."""
+    if bench.runs("ours"):
+        bar.set_description("streams")
+        allow_files(FILES)
+        bench.found.streams = bench.stream(bench.scale.streams)
+        bar.update()
+
+
 MEASURES = (
-    throughput, one_client, delayed, under_load, connections, starts, rss,
+    throughput, one_client, delayed, under_load, connections, starts, rss, streams,
 )  # fmt: skip
 
 
@@ -218,7 +266,7 @@ def measure_all(scale: Scale, keys: list[str], tokens: int, parts: list[str]) ->
     present = {variant.key for variant in chosen}
     steps = scale.rounds * (len(chosen) + len(present & {*ONE_CLIENT}) + len(present & {*DELAYED}) + 1)
     steps += scale.rounds * 3 * ("ours" in present) + len(RATES) * len(present & {*UNDER_LOAD})
-    steps += 11 * bool(scale.rss_turns)
+    steps += 11 * bool(scale.rss_turns) + ("ours" in present)
     with tempfile.TemporaryDirectory(prefix="bench-") as name, tqdm(total=steps, smoothing=0.05) as bar:
         folder = Path(name)
         with standin(folder, tokens) as upstreams:

@@ -15,15 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from bench.load import Plan, Result
+from bench.stream_values import Step, StreamPlan, StreamResult
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv/bin/python"
 """The server's; the rest of the benchmark runs in its own environment, that of this process."""
 READY_S = 240.0
 """LiteLLM imports for 20 s on an idle machine, and for minutes on a busy one."""
+ROWS_S = 30.0
+"""For rows that are stored after their answer."""
 
 
 class BenchError(Exception):
@@ -78,7 +81,8 @@ def first_line(pipe: IO[bytes] | None, errors: Path) -> str:
     assert pipe
     line = pipe.readline().decode().strip()
     if not line:
-        raise BenchError(f"a process ended before it was ready:\n{errors.read_text(errors='replace')[-2000:]}")
+        said = errors.read_text(errors="replace").strip()[-2000:]
+        raise BenchError(f"a process ended early: {said.rpartition(chr(10))[2]}\n{said}")
     threading.Thread(target=lambda: [None for _ in pipe], daemon=True).start()
     return line
 
@@ -103,9 +107,20 @@ class Standin:
         self._control("PUT", f"?database={database}&model={model}")
 
     def counts(self) -> dict[str, int]:
-        """Return how many model calls and inserts there were."""
+        """Return how many model calls there were, and how many rows were inserted."""
         counts: dict[str, int] = json.loads(self._control("GET"))
+        return {name: counts[name] for name in ("model", "rows")}
+
+    def counts_once(self, wanted: dict[str, int]) -> dict[str, int]:
+        """Return the counts as soon as they are as `wanted`, or what they are when that takes too long."""
+        give_up = time.monotonic() + ROWS_S
+        while (counts := self.counts()) != wanted and time.monotonic() < give_up:
+            time.sleep(0.01)
         return counts
+
+    def unpaced(self) -> None:
+        """Pace no answer any more; what is paced now ends."""
+        self._control("PUT", "?per_s=0&end=1")
 
     def _control(self, method: str, query: str = "") -> bytes:
         request = urllib.request.Request(f"{self.url}/control{query}", method=method)
@@ -178,9 +193,24 @@ def load(plan: Plan, folder: Path, *, may_fail: bool = False) -> Result:
     Raises:
         BenchError: some answer was not a whole 200, unless that `may_fail`; or none came.
     """
-    command = [sys.executable, "-m", "bench.load", json.dumps(asdict(plan))]
-    with process(command, folder) as (started, errors):
-        found = Result(**json.loads(first_line(started.stdout, errors)))
+    found = Result(**_loaded("bench.load", plan, folder))
     if not found.turns or (found.errors and not may_fail):
         raise BenchError(f"{found.errors} of {found.turns + found.errors} answers were wrong: {found.first_error}")
+    return found
+
+
+def load_streams(plan: StreamPlan, folder: Path) -> StreamResult:
+    """Run the load of streams to its end.
+
+    Raises:
+        BenchError: some stream did not end complete, or some token never came.
+    """
+    found = _loaded("bench.streams", plan, folder)
+    return StreamResult(**{**found, "steps": [Step(**step) for step in found["steps"]]})
+
+
+def _loaded(module: str, plan: Plan | StreamPlan, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", module, json.dumps(asdict(plan))]
+    with process(command, folder) as (started, errors):
+        found: dict[str, Any] = json.loads(first_line(started.stdout, errors))
     return found

@@ -13,8 +13,12 @@ from bench.figures import Figure, figure, ratios
 from bench.load import Result
 from bench.measures import AT_RATE, DATABASE_S, MODEL_S, Found
 from bench.processes import PYTHON
+from bench.stream_values import LATE_S, StreamResult
+from bench.variants import OPEN_STREAMS
 
 AWAIT_FLOOR_MS = 1e3 * (2 * DATABASE_S + MODEL_S)
+OUTBOX_FLOOR_MS = 1e3 * (DATABASE_S + MODEL_S)
+NOT_MEASURED = "not measured"
 PACKAGES = (
     "trio", "quart", "quart-trio", "hypercorn", "h11", "httpx", "httptools", "opentelemetry-sdk", "fastapi", "uvicorn",
     "uvloop", "aiohttp", "litellm",
@@ -53,7 +57,7 @@ def p99(result: Result) -> float:
 
 def markdown(found: Found, plots: list[str], theirs: str) -> str:
     """Return `RESULTS.md`. `theirs` is the Python of the peers' environment."""
-    parts = [_head(found, theirs), _goals(found), _variants(found), _delays(found), _does(found)]
+    parts = [_head(found, theirs), _goals(found), _variants(found), _delays(found), _streams(found), _does(found)]
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in plots]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -76,7 +80,7 @@ Compare ratios: turns/s is what the machine's other work left.
 itself): a history of {bodies.MESSAGES} Japanese messages ({len(bodies.history()):,} bytes), an answer of \
 {len(bodies.REPLY)} characters in {found.tokens} SSE chunks. Database and model are the same process.
 * Load: a process of its own, raw sockets, requests built beforehand. An answer counts with status 200, complete, \
-with the model's last word in it; the stand-ins' counts must agree: one model call and two inserts for every turn.
+with the model's last word in it; the stand-ins' counts must agree: one model call and two rows stored for every turn.
 * CPU: user and system time of the server's process from `/proc/PID/stat`, export threads included."""
 
 
@@ -109,23 +113,49 @@ def _goal_rows(found: Found) -> Iterator[tuple[str, str, str, str]]:
     )
     both = f"{figure(alone.get('ours', []), p50).text('{:.1f}')} / {figure(alone.get('ours', []), p99).text('{:.1f}')}"
     yield "one client, no delays: p50 / p99, ms", both, "2.5 / 8", "1.2 / 4"
-    added = Figure(tuple(result.p50 / AWAIT_FLOOR_MS - 1 for result in found.delayed.get("ours", [])))
     one = f"database 100 ms, model 1 s, one client: p50 over {AWAIT_FLOOR_MS:,.0f} ms"
-    yield one, added.text("{:.1%}"), "2 %", "1 %"
-    added = Figure(tuple(result.p50 / AWAIT_FLOOR_MS - 1 for result in found.poisson))
-    yield f"the same, {AT_RATE:.0f} turns/s (Poisson), pool 128, 2,000 users", added.text("{:.1%}"), "2 %", "1.5 %"
+    yield one, _over(AWAIT_FLOOR_MS, found.delayed.get("ours", [])), "2 %", "1 %"
+    more = f"the same, {AT_RATE:.0f} turns/s (Poisson), pool 128, 2,000 users"
+    yield more, _over(AWAIT_FLOOR_MS, found.poisson), "2 %", "1.5 %"
+    one = f"the `outbox` mode, one client: p50 over {OUTBOX_FLOOR_MS:,.0f} ms"
+    yield one, _over(OUTBOX_FLOOR_MS, found.delayed.get("ours-outbox", [])), "2 %", "1 %"
     for key, name, reach, beyond in (("ours", "10 %", "0.90", "0.95"), ("ours-100", "100 %", "0.60", "0.75")):
         yield f"telemetry on against off, sampled {name}", _ratio(rounds, key, "ours-no-otel", "{:.2f}"), reach, beyond
-    none = "not measured: streams do not exist yet"
-    yield "1,000 streams open, 3,000 tokens/s", none, "150 ms, 350 MB", "50 ms, 200 MB"
-    yield "the `outbox` mode of saving", "not measured: it does not exist yet", "1.10 s + 2 %", "1 %"
-    growth = "not measured"
+    yield from _stream_goals(found.streams)
+    growth = NOT_MEASURED
     if found.rss:
         growth = f"{found.rss[-1][1] - found.rss[0][1]:+.1f} MB over {found.rss[-1][0]:,} turns"
     yield "resident memory's growth over 100,000 turns", growth, "< 5 MB", "0"
-    more = ratios(found.many_connections, found.few_connections, cpu_ms)
-    yield "CPU per turn at 1,000 open connections against 10", more.text("{:.2f}"), "1.2x", "1.05x"
+    ratio = ratios(found.many_connections, found.few_connections, cpu_ms)
+    yield "CPU per turn at 1,000 open connections against 10", ratio.text("{:.2f}"), "1.2x", "1.05x"
     yield "start to `server.listening`, scripted model, s", Figure(tuple(found.starts_s)).text("{:.2f}"), "1.5", "0.8"
+
+
+def _stream_goals(streams: StreamResult | None) -> Iterator[tuple[str, str, str, str]]:
+    if streams is None:
+        yield "1,000 streams open, 3,000 tokens/s: added first-token p99, ms", NOT_MEASURED, "150", "50"
+        yield "the same: resident memory, MB", NOT_MEASURED, "350", "200"
+        yield "the same: tokens/s at which one process saturates", NOT_MEASURED, "", ""
+        return
+    what = f"{streams.streams:,} streams open, {streams.steps[0].wanted_per_s:,.0f} tokens/s: added first-token p99, ms"
+    yield what, f"{streams.first_p99:.0f} (p50 {streams.first_p50:.0f}; of {streams.begun:,})", "150", "50"
+    memory = f"{streams.rss_mb:.0f} ({streams.rss_before_mb:.0f} before the first)"
+    yield "the same: resident memory, MB", memory, "350", "200"
+    yield "the same: tokens/s at which one process saturates", _saturation(streams), "", ""
+
+
+def _saturation(streams: StreamResult) -> str:
+    """Return the most that came through in a step that was kept up with, and whether there was one that was not."""
+    most = max((step.delivered_per_s for step in streams.steps if step.kept_up), default=0.0)
+    last = streams.steps[-1]
+    if not last.kept_up:
+        core = f"with {last.cpu:.0%} of a core"
+        return f"{most:,.0f} (not {last.sent_per_s:,.0f}, {core})" if most else f"under {last.sent_per_s:,.0f} ({core})"
+    return f"over {most:,.0f}" + ("" if last.was_sent else ": the stand-ins could not send more")
+
+
+def _over(floor_ms: float, rounds: list[Result]) -> str:
+    return Figure(tuple(result.p50 / floor_ms - 1 for result in rounds)).text("{:.1%}")
 
 
 def _of(rounds: dict[str, list[Result]], key: str) -> Figure:
@@ -134,7 +164,7 @@ def _of(rounds: dict[str, list[Result]], key: str) -> Figure:
 
 def _ratio(rounds: dict[str, list[Result]], this: str, that: str, form: str = "{:.2f}x") -> str:
     if not (rounds.get(this) and rounds.get(that)):
-        return "not measured"
+        return NOT_MEASURED
     return ratios(rounds[this], rounds[that], per_cpu_s).text(form)
 
 
@@ -168,7 +198,7 @@ def _delays(found: Found) -> str:
         "## Database 100 ms, model 1 s", "",
         f"p50 (p99) in seconds; offered is a Poisson process over 128 connections for {found.scale.poisson_s:.0f} s, "
         "once a rate, timed from each arrival.", "",
-        f"| variant | one client | {' | '.join(f'{rate:.0f}/s' for rate in rates)} |",
+        f"| {' | '.join(['variant', 'one client', *(f'{rate:.0f}/s' for rate in rates)])} |",
         "|---|---|" + "---|" * len(rates),
     ]  # fmt: skip
     for key in dict.fromkeys([*found.delayed, *found.sweep]):
@@ -181,8 +211,33 @@ def _delays(found: Found) -> str:
     return "\n".join(lines)
 
 
+def _streams(found: Found) -> str:
+    if (streams := found.streams) is None:
+        return ""
+    first = streams.steps[0]
+    lines = [
+        f"## {streams.streams:,} streams open", "",
+        f"Opened over a ramp, then held open; at {first.wanted_per_s:,.0f} tokens/s {streams.begun:,} others begin "
+        "beside them, and are timed from the request to the first piece of text, less what the stand-ins take on "
+        "purpose. Then the tokens come faster, until under 95 % of a step's come through, or they are over "
+        f"{LATE_S:.1f} s late at its end, going by how many are on their way. All of the {streams.tokens:,} tokens "
+        "came, and each stream ended with `[DONE]`.", "",
+        "| tokens/s wanted | sent | delivered | in pieces | late, ms | CPU of the server "
+        "| CPU us per token |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {step.wanted_per_s:,.0f} | {step.sent_per_s:,.0f} | {step.delivered_per_s:,.0f} | {step.pieces_per_s:,.0f} "
+        f"| {step.late_ms:.0f} | {step.cpu:.0%}{' with those turns' if step.with_turns else ''} "
+        f"| {'-' if step.with_turns else f'{1e6 * step.cpu / step.delivered_per_s:.0f}'} |"
+        for step in streams.steps
+    ]
+    return "\n".join(lines)
+
+
 def _does(found: Found) -> str:
     lines = ["## What each does and does not do", ""]
-    lines += [f"* **{variant.name}**: {variant.does}." for variant in found.variants]
+    shown = [*found.variants, *([OPEN_STREAMS] if found.streams else [])]
+    lines += [f"* **{variant.name}**: {variant.does}." for variant in shown]
     lines += [f"* NOT MEASURED, {key}: {why.splitlines()[0]}" for key, why in found.failed.items()]
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 Prints its URL, serves until stdin ends. Every body is built beforehand. `PUT /control?database=0.1&model=1` sets the
 delays in seconds: of each database answer, and of a whole model answer (its first token comes after 30 % of it, the
-rest in ten pieces). `GET /control` tells how many model calls and how many rows' inserts there were.
+rest in ten pieces). With `per_s=3` instead, model answers are paced (bench/paced.py); `first_s`, `tokens` and `end` say
+how. `GET /control` tells how many model calls there were, how many rows were inserted, and how many tokens were paced.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import httptools
 import uvloop  # type: ignore[import-not-found]  # in .venv-bench
 
 from bench import bodies
+from bench.paced import Pace, PacedAnswer, chunked
 
 FIRST_TOKEN_SHARE, PARTS = 0.3, 10
 
@@ -31,11 +33,13 @@ class Answers:
 
     def __init__(self, tokens: int) -> None:
         self.delays = {"database": 0.0, "model": 0.0}
-        self.counts = {"model": 0, "inserts": 0}
-        events = bodies.events(tokens)
-        chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events] + [b"0\r\n\r\n"]
+        self.counts = {"model": 0, "rows": 0}
+        self.pace = Pace()
+        chunks = [chunked(event) for event in bodies.events(tokens)] + [chunked(b"")]
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
         head += b"x-request-id: req_bench\r\n\r\n"
+        first, token, last = bodies.paced()
+        self.paced = head + chunked(first), chunked(token), chunked(last) + chunked(b"")
         self.stream = head + b"".join(chunks)
         per_part = -(-len(chunks) // PARTS)
         cut = [b"".join(chunks[start : start + per_part]) for start in range(0, len(chunks), per_part)]
@@ -49,10 +53,12 @@ class Answers:
         self.written = _answer(b"", "201 Created")
 
     def control(self, method: bytes, query: str) -> bytes:
-        """Set the delays, or tell the counts."""
+        """Set delays and pace, or tell the counts."""
         if method == b"PUT":
-            self.delays |= {name: float(value) for name, value in parse_qsl(query)}
-        return _answer(json.dumps(self.counts).encode())
+            told = {name: float(value) for name, value in parse_qsl(query)}
+            self.delays |= {name: told.pop(name) for name in self.delays if name in told}
+            self.pace.set(**told)
+        return _answer(json.dumps({**self.counts, "tokens": self.pace.sent}).encode())
 
 
 class Connection(asyncio.Protocol):
@@ -84,7 +90,7 @@ class Connection(asyncio.Protocol):
             if method == b"GET":
                 self._later("database", answers.read[table])
             else:
-                answers.counts["inserts"] += 1
+                answers.counts["rows"] += self._body.count(b'"sender":')  # of a bulk, every one's
                 self._later("database", answers.written)
         elif path.endswith("/chat/completions"):
             self._complete()
@@ -107,6 +113,9 @@ class Connection(asyncio.Protocol):
         answers.counts["model"] += 1
         if b'"stream":true' not in self._body.replace(b": ", b":"):
             self._later("model", answers.completion)
+            return
+        if answers.pace.per_s:
+            PacedAnswer(self._transport, answers.pace, answers.paced).begin()
             return
         delay = answers.delays["model"]
         if not delay:

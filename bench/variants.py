@@ -18,8 +18,9 @@ Start = Callable[[Path, str], AbstractContextManager[Server]]
 class Variant:
     """A server, how it is started on the stand-ins' URL, and what an honest reader must know of it.
 
-    `kind` is what it is asked: a `turn`, or a single `completion`, plain or `streamed`. `inserts` is how many rows'
-    inserts a turn makes, which is checked. `base` shares another variant's process.
+    `kind` is what it is asked: a `turn`, the same as a `stream`, or a single `completion`, plain or `streamed`. `rows`
+    is how many a turn stores, which is checked; `late`, whether after its answer. `base` shares another variant's
+    process.
     """
 
     key: str
@@ -28,7 +29,8 @@ class Variant:
     start: Start
     kind: str = "turn"
     page: str = "general"
-    inserts: int = 2
+    rows: int = 2
+    late: bool = False
     base: str = ""
 
 
@@ -60,6 +62,20 @@ def _ours(share: float | None = 0.1, pool: str = POOL, **more: str) -> Start:
         return ours(folder, **our_settings(upstream, pool), **telemetry, **more)
 
     return start
+
+
+PATIENT = (
+    "LLM_QUEUE_TIMEOUT", "LLM_FIRST_TOKEN_TIMEOUT", "LLM_IDLE_TIMEOUT", "LLM_TIMEOUT", "TURN_TIMEOUT",
+    "DB_FETCH_TIMEOUT", "DB_SAVE_TIMEOUT", "CLIENT_SEND_TIMEOUT",
+)  # fmt: skip
+OPEN_STREAMS = Variant(
+    "streams",
+    "ours, many streams open",
+    "every default of ours but pools of 4,096 and timeouts of 900 s, so that no stream waits for another or is cut off",
+    _ours(0.1, "4096", **dict.fromkeys(PATIENT, "900")),
+    kind="stream",
+)
+"""Not one of those that are compared: it is loaded in its own way (bench/streams.py)."""
 
 
 def _fastapi(client: str) -> Start:
@@ -134,6 +150,22 @@ VARIANTS = (
         "as ours with USE_OPTIMIZED_CHAT=false: one call after the other, both rows after the answer",
         _ours(USE_OPTIMIZED_CHAT="false"),
     ),
+    Variant(
+        "ours-outbox",
+        "ours, SAVE_MODE=outbox",
+        "as ours, but the answer waits for the outbox's file (OUTBOX_SYNC=full) and not for the database; the rows "
+        "follow in bulk: all of them must have come, and the CPU time until then counts",
+        _ours(SAVE_MODE="outbox"),
+        late=True,
+    ),
+    Variant(
+        "ours-stream",
+        "ours, as a stream",
+        "as ours, by POST /chat/stream: the model's chunks come at once, so the server hands them on as few pieces",
+        _ours(),
+        kind="stream",
+        base="ours",
+    ),
     Variant("fastapi-httpx", "FastAPI on httpx", _FASTAPI, _fastapi("httpx")),
     Variant("fastapi-aiohttp", "FastAPI on aiohttp", _FASTAPI, _fastapi("aiohttp")),
     Variant(
@@ -142,11 +174,11 @@ VARIANTS = (
         "ONE upstream call, nothing read or stored; a master key and its router; the client sends the whole history",
         _litellm,
         kind="completion",
-        inserts=0,
+        rows=0,
     ),
     Variant(
         "litellm-streamed", "LiteLLM proxy, streamed", "the same, streamed", _litellm,
-        kind="streamed", inserts=0, base="litellm",
+        kind="streamed", rows=0, base="litellm",
     ),
 )  # fmt: skip
 BY_KEY = {variant.key: variant for variant in VARIANTS}

@@ -18,6 +18,7 @@ TURN: Final = "chat.turn"
 DB_FETCH: Final = "db_fetch"
 FETCH_CONVERSATION: Final = "fetch.conversation"
 FETCH_PROJECT: Final = "fetch.project"
+FETCH_EARLIER: Final = "fetch.earlier"
 LLM_QUEUE: Final = "llm.queue"
 LLM: Final = "llm"
 LLM_FIRST_TOKEN: Final = "llm.first_token"  # a deadline inside LLM; no span of its own
@@ -47,6 +48,9 @@ FIRST_TOKEN_KEY: Final = "time_to_first_token"
 SHOWN_STAGES: Final = frozenset({DB_FETCH, LLM_QUEUE, LLM, AGENT, DB_SAVE})
 """The stages that a stream shows live: those that replies have figures of."""
 
+# The span of a round in which the outbox's rows are delivered: a trace of its own.
+REPLAY: Final = "outbox.replay"
+
 # Span attributes of ours.
 CHAT_PLAN: Final = "chat.plan"
 CHAT_SURFACE: Final = "chat.surface"
@@ -64,6 +68,14 @@ FIRST_CHUNK_EVENT: Final = "first_chunk"
 RETRY_EVENT: Final = "retry_scheduled"
 FALLBACK_EVENT: Final = "fallback"
 RETRY_WAIT: Final = "retry.wait"
+OUTBOX_ROWS: Final = "outbox.rows"  # that a round carries
+OUTBOX_DELIVERED: Final = "outbox.delivered"  # of these, as far as it is known
+OUTBOX_SET_ASIDE: Final = "outbox.set_aside"
+OUTBOX_FAILED: Final = "outbox.failed"
+
+# Where the rows of a turn keep which span is the turn's, in their `context_data`.
+ROW_TRACE_ID: Final = "trace_id"
+ROW_SPAN_ID: Final = "span_id"
 
 # Span attributes that OpenTelemetry defines.
 USER_ID: Final = "user.id"

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import trio
 from opentelemetry import context as otel_context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_span_id, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from telemetry import names
@@ -133,6 +133,8 @@ class TurnTrace:
         self.user = user
         """The keyed hash of whose turn it is."""
         self.trace_id = trace_id
+        self.span_id: str | None = None
+        """Of `chat.turn`, in 16 hex digits; None where that is not recorded, and so can be found by nobody."""
         self.plan = plan
         self.surface = surface
         self.watcher = watcher
@@ -154,6 +156,8 @@ class TurnTrace:
         attributes = {**self._shared, names.CHAT_SURFACE: self.surface, names.CHAT_TURN_ID: self.turn_id}
         self._span = self.open_span(names.TURN, SpanKind.INTERNAL, self.clock.started_ns, attributes)
         self.recording = self._span.is_recording()
+        if self.recording:
+            self.span_id = format_span_id(self._span.get_span_context().span_id)
         self.context = set_span_in_context(self._span)
         self._token = otel_context.attach(self.context)
         self._log_fields()

@@ -23,7 +23,7 @@ WAIT_S = 20.0  # far beyond any export here: a test that reaches it has found a 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedSpan:
-    """A span as it arrived; ids in hex, `parent_id` empty for a root."""
+    """A span as it arrived; ids in hex, `parent_id` empty for a root. Links are trace id, span id and attributes."""
 
     name: str
     kind: int
@@ -32,6 +32,7 @@ class ReceivedSpan:
     parent_id: str
     attributes: dict[str, Any]
     events: list[tuple[str, dict[str, Any]]]
+    links: list[tuple[str, str, dict[str, Any]]]
     status: tuple[int, str]
     start_ns: int
     end_ns: int
@@ -134,6 +135,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
                     parent_id=span.parent_span_id.hex(),
                     attributes=_attributes(span.attributes),
                     events=[(event.name, _attributes(event.attributes)) for event in span.events],
+                    links=[(to.trace_id.hex(), to.span_id.hex(), _attributes(to.attributes)) for to in span.links],
                     status=(span.status.code, span.status.message),
                     start_ns=span.start_time_unix_nano,
                     end_ns=span.end_time_unix_nano,

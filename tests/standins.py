@@ -1,7 +1,7 @@
 """Stand-ins that hold to the ports, for tests on virtual time: no socket, thread, file or process."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,18 +17,19 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from app.admit.door import Door
 from app.admit.gate import Gate
 from app.chat_turn import ChatTurn
-from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText
+from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText, RowKey
 from app.edge.turn_feed import TurnEnd
 from app.edge.turns import Turns
+from app.fetch.earlier import EarlierFetch
 from app.fetch.grounding import GroundingFetch
-from app.fetch.history import HistoryFetch
+from app.fetch.history import ConversationReader, HistoryFetch, message_of
 from app.fetch.project import ProjectFetch
 from app.fetch.prompt import PromptRules
 from app.generate.agent_speaker import AgentSpeaker
 from app.generate.model_call import Generate, ModelRules
 from app.generate.speaker import TutorSpeaker
 from app.save.turn_record import Mode, Save
-from app.turn import Conversation, Feature, Plan, Project, StoredMessage, TokenUsage, TurnRequest
+from app.turn import Conversation, EarlierTurn, Feature, Plan, Project, TokenUsage, TurnRequest, is_of_key
 from telemetry.active_users import ActiveUsers
 from telemetry.metrics import build_instruments
 from telemetry.stage_clock import StageClock
@@ -69,13 +70,14 @@ class MemoryDatabase:
 
     before_history: Before = at_once
     before_project: Before = at_once
+    before_earlier: Before = at_once
     before_conversation: Before = at_once
     before_write: list[Before] = field(default_factory=list)
     projects: dict[str, Project] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
     conversations: dict[uuid.UUID, tuple[str, str]] = field(default_factory=dict)
     writes: list[list[str]] = field(default_factory=list)
-    rows: dict[tuple[uuid.UUID, str], LogRow] = field(default_factory=dict)
+    rows: dict[RowKey, LogRow] = field(default_factory=dict)
 
     async def user_exists(self, user_id: str) -> bool:
         return user_id in self.users
@@ -100,17 +102,7 @@ class MemoryDatabase:
             (row for row in self.rows.values() if row.conversation_id == conversation_id),
             key=lambda row: row.created_at,
         )
-        messages = tuple(
-            StoredMessage(
-                sender=row.sender,
-                message=row.message,
-                created_at=row.created_at,
-                turn_id=str(row.turn_id),
-                context_data=row.context_data,
-            )
-            for row in rows[-newest:]
-        )
-        return Conversation(id=conversation_id, messages=messages)
+        return Conversation(id=conversation_id, messages=tuple(map(message_of, rows[-newest:])))
 
     async def project(self, user_id: str, project_id: str) -> Project | None:
         await self.before_project()
@@ -133,12 +125,33 @@ class MemoryDatabase:
         self.conversations[conversation_id] = (user_id, page_id)
         return conversation_id
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+    async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
+        await self.before_earlier()
+        rows = {row.sender: row for row in self.rows.values() if (row.turn_id, row.user_id) == (turn_id, user_id)}
+        messages = {sender: message_of(row) for sender, row in rows.items()}
+        if not rows:
+            return None
+        conversation_id = next(iter(rows.values())).conversation_id
+        return EarlierTurn(
+            conversation_id=conversation_id, question=messages.get("user"), answer=messages.get("assistant")
+        )
+
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
         if self.before_write:
             await self.before_write.pop(0)()
         self.writes.append([row.sender for row in rows])
+        taken = {row.key for row in rows if row.key in self.rows and is_of_key(row.turn_id)}
         for row in rows:
-            self.rows.setdefault((row.turn_id, row.sender), row)
+            self.rows.setdefault(row.key, row)
+        return taken
+
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
+        await trio.lowlevel.checkpoint()
+        found = self.rows.get(row.key)
+        if found is None or found.created_at != written_at:
+            return False
+        self.rows[row.key] = row
+        return True
 
     def senders(self) -> list[str]:
         """Return who said the stored messages, in the order of their times."""
@@ -296,11 +309,11 @@ async def open_house(
     door, gate = Door(model_ready), Gate(slots, queue_timeout_s)
     rules = ModelRules(max_tokens=800, temperature=None, first_token_s=20, idle_s=10, whole_s=40)
     generate = Generate(model, rules)
-    history = HistoryFetch(database, newest=20, newest_for_long=50, outbox=outbox)
+    history = HistoryFetch(ConversationReader(database, outbox), newest=20, newest_for_long=50)
     stages = partial(
         ChatTurn,
         door=door,
-        fetch=GroundingFetch(history, ProjectFetch(database), 5.0),
+        fetch=GroundingFetch(history, ProjectFetch(database), EarlierFetch(database, outbox), 5.0),
         prompt_rules=PromptRules("You are a tutor.", prompt_max_chars),
         gate=gate,
         save=Save(database, 2.0, outbox, save_mode),

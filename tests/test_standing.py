@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.standing import history, standing, turn_named
+from app.clients.ports import LogRow
+from app.standing import goes_over, history, one_of_each_key, standing, turn_named
 from app.turn import Conversation, Grounding, StoredMessage
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -96,3 +97,47 @@ def test_the_prompt_knows_what_came_before(told: str, regenerates: str | None, l
     old = regenerates and IDS[regenerates]
     grounding = Grounding(conversation=conversation, project=None, admitted_at=START, regenerates=old)
     assert notes(history(grounding)) == left
+
+
+def written(note: str, finish: str | None = "stop", sender: str = "assistant", turn: str = "a") -> LogRow:
+    """Return a row that is to be written, at the time of the others."""
+    return LogRow(
+        turn_id=uuid.UUID(IDS[turn]),
+        sender="user" if sender == "user" else "assistant",
+        user_id="u1",
+        page="general",
+        conversation_id=uuid.UUID(int=0),
+        message=note,
+        context_data={} if finish is None else {"finish": finish},
+        created_at=START,
+    )
+
+
+WHOLE = [written("Whole."), written("As long as it may be", "length")]
+CUT = [
+    written("Ha", "cancelled"), written("Ha", "error"), written("", "error"), written(" \n", "stop"),
+    written("", "length"), written("Of an older back end", None), written("Odd", "odd"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", [*WHOLE, *CUT])
+@pytest.mark.parametrize("row", [*WHOLE, *CUT])
+def test_a_whole_answer_goes_over_one_that_was_cut_short(row: LogRow, other: LogRow) -> None:
+    """And over nothing else; one without text is none, however it ended."""
+    assert goes_over(row, other) == (row in WHOLE and other in CUT)
+
+
+def test_a_question_gives_way_to_nobody() -> None:
+    """Whoever asked first has the place."""
+    first, second = (written(note, None, "user") for note in ("Why?", "What?"))
+    assert not goes_over(first, second)
+    assert not goes_over(second, first)
+
+
+def test_one_row_of_each_key() -> None:
+    """The first of its key, but a whole answer before one that was cut short; keys in the order of their first rows."""
+    asked, again = written("Why?", None, "user"), written("What?", None, "user")
+    other = written("Other", "error", turn="b")
+    rows_of_two = [other, asked, CUT[0], again, CUT[1], WHOLE[0], CUT[2], WHOLE[1]]
+    assert one_of_each_key(rows_of_two) == [other, asked, WHOLE[0]]
+    assert one_of_each_key([]) == []

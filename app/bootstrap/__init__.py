@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from app.bootstrap.joining import Parts, join
-from app.bootstrap.outbox import Delivered, deliver, open_delivering_outbox
+from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.ops.turn_log import open_turn_log
@@ -51,7 +51,9 @@ async def run(
     listener = open_listener(*settings.address)
     url = listener_url(listener)
     instance = secrets.token_hex(6)
-    providers, breakers = _providers(instance), Breakers()
+    providers, breakers = _providers(instance, metrics=otel_exports("metrics")), Breakers()
+    if not settings.outbox:
+        _tell_of_stranded(settings.data_dir / FOLDER)
     try:
         async with (
             trio.open_nursery() as services,
@@ -81,17 +83,23 @@ async def run(
 async def deliver_orphan(settings: Settings, file: Path) -> Delivered:
     """Deliver what a process that is gone left in `file`, an outbox, and remove that once it is empty.
 
+    Its traces are exported as a server's are.
+
     Raises:
         StartError: it cannot be opened, or the database is not configured (bare, or in an exception group).
     """
-    silent = build_providers(
-        service_version=VERSION,
-        instance=secrets.token_hex(6),
-        traces_endpoint_set=False,
-        metrics_endpoint_set=False,
-        sdk_disabled=True,
-    )
-    return await deliver(settings, file, silent)
+    providers = _providers(secrets.token_hex(6), metrics=False)  # it is gone before a second reading
+    try:
+        return await deliver(settings, file, providers)
+    finally:
+        await providers.shutdown(TELEMETRY_FLUSH_S)
+
+
+def _tell_of_stranded(folder: Path) -> None:
+    """Say what processes that had an outbox have left, which one without does not look at."""
+    if files := len(list(folder.glob("*.sqlite3"))):
+        hint = "deliver each: python -m app outbox deliver FILE; or start once without OUTBOX=off"
+        log.warning("outbox.off", extra={"folder": str(folder), "files": files, "hint": hint})
 
 
 def _spare_the_collector() -> None:
@@ -118,12 +126,12 @@ async def _welcome(settings: Settings, model: ChosenModel, url: str, say: Callab
     say(Welcome(url=url, model=model.chat.name, remark=model.remark, database=database).text())
 
 
-def _providers(instance: str) -> Providers:
+def _providers(instance: str, *, metrics: bool) -> Providers:
     return build_providers(
         service_version=VERSION,
         instance=instance,
         traces_endpoint_set=otel_exports("traces"),
-        metrics_endpoint_set=otel_exports("metrics"),
+        metrics_endpoint_set=metrics,
         sdk_disabled=otel_disabled(),
         span_queue_max=otel_span_queue() or DEFAULT_SPAN_QUEUE,
     )

@@ -22,8 +22,9 @@ from app.edge.observe import Observe
 from app.edge.serve import Edge
 from app.edge.turns import Turns
 from app.errors import OverloadFault, StartError
+from app.fetch.earlier import EarlierFetch
 from app.fetch.grounding import GroundingFetch
-from app.fetch.history import HistoryFetch
+from app.fetch.history import ConversationReader, HistoryFetch
 from app.fetch.project import ProjectFetch
 from app.fetch.prompt import PromptRules
 from app.generate.agent_speaker import AgentSpeaker
@@ -34,6 +35,7 @@ from app.ops.recent_turns import RecentTurns
 from app.ops.rollout_routes import rollout_routes
 from app.ops.routes import OpsRules, ops_routes
 from app.ops.turn_log import TurnLog
+from app.receive.history_routes import history_routes
 from app.receive.identity import DevIdentity
 from app.receive.payload import PayloadRules
 from app.receive.routes import Readiness, agent_routes, chat_routes, health_routes
@@ -139,10 +141,9 @@ def _chat_turns(
     settings: Settings, database: Database, outbox: Outbox | None, model: ChosenModel, door: Door, gate: Gate
 ) -> dict[Feature, ChatTurn]:
     history = HistoryFetch(
-        database,
+        ConversationReader(database, outbox),
         newest=settings.chat_history_limit_default,
         newest_for_long=settings.chat_history_limit_max,
-        outbox=outbox,
     )
     rules = ModelRules(
         max_tokens=settings.openai_max_tokens or model.max_tokens,
@@ -155,10 +156,13 @@ def _chat_turns(
     stages = partial(
         ChatTurn,
         door=door,
-        fetch=GroundingFetch(history, ProjectFetch(database), settings.db_fetch_timeout),
+        fetch=GroundingFetch(
+            history, ProjectFetch(database), EarlierFetch(database, outbox), settings.db_fetch_timeout
+        ),
         prompt_rules=PromptRules(
             _instructions(settings),
             settings.chat_prompt_max_chars or model.prompt_max_chars,
+            settings.chat_history_limit_default,
             settings.chat_history_limit_max,
         ),
         gate=gate,
@@ -209,6 +213,7 @@ def _application(
         health_routes(readiness),
         chat_routes(identity, turns, payload),
         stream_routes(identity, turns, payload),
+        history_routes(identity, turns, ConversationReader(database, outbox), settings.db_fetch_timeout),
         agent_routes(identity, turns, payload, agent_status(enabled=enabled, model=model.chat.name)),
     ]
     return build_application(

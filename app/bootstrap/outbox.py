@@ -18,7 +18,7 @@ from opentelemetry.metrics import Meter
 from app.bootstrap.upstreams import open_database
 from app.clients.ports import Database
 from app.errors import StartError
-from app.save.outbox_delivery import OutboxDelivery, Outcome, deliver_file
+from app.save.outbox_delivery import OutboxDelivery, deliver_file
 from app.save.outbox_file import Outbox, open_outbox
 from app.save.outbox_rules import DeliveryRules
 from app.save.outbox_values import OutboxError, OutboxLimits
@@ -26,6 +26,7 @@ from app.settings import Settings
 from telemetry import names
 from telemetry.metrics import watch, watch_each
 from telemetry.providers import Providers
+from telemetry.replay_trace import ReplayOutcome, ReplayTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ async def open_delivering_outbox(
             outbox = await opened.enter_async_context(opening)
         except OutboxError as exc:
             raise StartError(f"DATA_DIR: {exc}; where there is no volume, set OUTBOX=off") from None
-        delivery = OutboxDelivery(outbox, database, RULES, told=_Told(providers.meter))
+        telemetry = ReplayTelemetry(providers.tracer)
+        delivery = OutboxDelivery(outbox, database, RULES, told=_Told(providers.meter), telemetry=telemetry)
         _watch(providers.meter, outbox)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(delivery.run)
@@ -79,10 +81,10 @@ class _Told:
 
     def __init__(self, meter: Meter) -> None:
         self._replays = meter.create_counter(names.OUTBOX_REPLAYS, description="Rows that left the outbox, or did not.")
-        for outcome in get_args(Outcome):
+        for outcome in get_args(ReplayOutcome):
             self(outcome, 0)
 
-    def __call__(self, outcome: Outcome, entries: int) -> None:
+    def __call__(self, outcome: ReplayOutcome, entries: int) -> None:
         self._replays.add(entries, {names.OUTCOME: outcome})
 
 
@@ -126,15 +128,15 @@ async def deliver(settings: Settings, file: Path, providers: Providers) -> Deliv
     Raises:
         StartError: there is no such file, it is no outbox, a process has it open, or the database is not configured.
     """
-    told: Counter[Outcome] = Counter()
+    told: Counter[ReplayOutcome] = Counter()
 
-    def count(outcome: Outcome, entries: int) -> None:
+    def count(outcome: ReplayOutcome, entries: int) -> None:
         told[outcome] += entries
 
-    problem, set_aside = None, 0
+    problem, set_aside, telemetry = None, 0, ReplayTelemetry(providers.tracer)
     async with trio.open_nursery() as services, open_database(settings, services, providers) as database:
         try:
-            set_aside = (await deliver_file(file, database, told=count)).set_aside
+            set_aside = (await deliver_file(file, database, told=count, telemetry=telemetry)).set_aside
         except OutboxError as exc:
             if exc.reason in ("unopenable", "in_use", "not_ours"):
                 raise StartError(str(exc)) from None

@@ -1,12 +1,14 @@
 """What the stages ask of the database and of the model. The clients beside this file speak the wire."""
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from app.turn import Conversation, Project, PromptMessage, Sender, TokenUsage
+from app.turn import Conversation, EarlierTurn, Project, PromptMessage, Sender, TokenUsage
+
+RowKey = tuple[uuid.UUID, Sender]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,11 @@ class LogRow:
     message: str
     context_data: Mapping[str, Any]
     created_at: datetime
+
+    @property
+    def key(self) -> RowKey:
+        """Its key."""
+        return self.turn_id, self.sender
 
 
 class Database(Protocol):
@@ -55,8 +62,19 @@ class Database(Protocol):
     ) -> uuid.UUID:
         """Make the user's conversation for a page, unless there is one, and return the id of whichever stands."""
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
-        """Write the rows in one transaction; a row whose key is there already stays as it is."""
+    async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
+        """Return what is stored of a user's turn, or None."""
+
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
+        """Write the rows in one transaction; a row whose key is there already stays as it is.
+
+        Returns:
+            Of the rows whose turn's id was made of a key, those that were there; nothing is asked about others, whose
+            keys nobody else can have.
+        """
+
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
+        """Write a row over the one that is in its place, if that is the one of `written_at`; return whether it was."""
 
 
 @dataclass(frozen=True, slots=True)

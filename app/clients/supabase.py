@@ -10,7 +10,7 @@ import logging
 import random
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,9 +22,9 @@ import trio
 
 from app.clients import USER_AGENT, basic_authorization
 from app.clients.breaker import Breaker, BreakerOpenError, Verdict
-from app.clients.ports import LogRow
+from app.clients.ports import LogRow, RowKey
 from app.errors import DatabaseFault
-from app.turn import Conversation, Project, StoredMessage
+from app.turn import Conversation, EarlierTurn, Project, StoredMessage, is_of_key
 
 log = logging.getLogger(__name__)
 
@@ -170,9 +170,49 @@ class SupabaseDatabase:
         with _promised():
             return uuid.UUID(winner[0]["id"])
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
-        """Insert the rows in one request, which PostgREST makes one transaction."""
-        await self._insert("chat_logs", [_log_row(row) for row in rows], on_conflict="turn_id,sender")
+    async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
+        """Return what is stored of a user's turn, or None."""
+        query = {
+            "select": f"conversation_id,{_MESSAGE_COLUMNS}",
+            "turn_id": f"eq.{turn_id}",
+            "user_id": f"eq.{user_id}",
+        }
+        rows = await self._select("chat_logs", query, again=False)
+        if not rows:
+            return None
+        with _promised():
+            by_sender = {message.sender: message for message in map(_message, rows)}
+            return EarlierTurn(
+                conversation_id=uuid.UUID(rows[0]["conversation_id"]),
+                question=by_sender.get("user"),
+                answer=by_sender.get("assistant"),
+            )
+
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
+        """Insert the rows in one request, which PostgREST makes one transaction. See `Database`."""
+        asked = {row.key for row in rows if is_of_key(row.turn_id)}
+        written = await self._insert(
+            "chat_logs", [_log_row(row) for row in rows], on_conflict="turn_id,sender",
+            returning="turn_id,sender" if asked else "",
+        )  # fmt: skip
+        if not asked:
+            return ()
+        with _promised():
+            return asked - {(uuid.UUID(row["turn_id"]), row["sender"]) for row in written}
+
+    async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
+        """Update the row of that key, if it is the one of `written_at`: of two who try at once, one does."""
+        query = {
+            "turn_id": f"eq.{row.turn_id}",
+            "sender": f"eq.{row.sender}",
+            "user_id": f"eq.{row.user_id}",
+            "created_at": f"eq.{written_at.isoformat()}",
+            "select": "turn_id",
+        }
+        columns = _log_row(row)
+        changes = {name: columns[name] for name in ("message", "context_data", "created_at")}
+        headers = {**_JSON, "content-profile": "public", "prefer": "return=representation"}
+        return bool(await self._send("PATCH", "chat_logs", query, headers, _json(changes), again=False))
 
     async def _select_if_typed(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
         try:
@@ -182,8 +222,8 @@ class SupabaseDatabase:
                 return []
             raise
 
-    async def _select(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        return await self._send("GET", table, query, {"accept-profile": "public"})
+    async def _select(self, table: str, query: Mapping[str, str], *, again: bool = True) -> list[dict[str, Any]]:
+        return await self._send("GET", table, query, {"accept-profile": "public"}, again=again)
 
     async def _insert(
         self, table: str, rows: Sequence[Mapping[str, Any]], *, on_conflict: str, returning: str = ""
@@ -191,15 +231,24 @@ class SupabaseDatabase:
         query = {"on_conflict": on_conflict} | ({"select": returning} if returning else {})
         prefer = f"resolution=ignore-duplicates,return={'representation' if returning else 'minimal'}"
         headers = {**_JSON, "content-profile": "public", "prefer": prefer}
-        return await self._send("POST", table, query, headers, json.dumps(rows, ensure_ascii=False).encode())
+        return await self._send("POST", table, query, headers, _json(rows))
 
     async def _send(
-        self, method: str, table: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        table: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        again: bool = True,
     ) -> list[dict[str, Any]]:
-        """Send a read, or a write that changes nothing when it is repeated: so both may be sent again."""
-        request = httpx.Request(
-            method, self._url(table, tuple(query.items())), headers={**self._headers, **headers}, content=body
-        )
+        """Send a read, or a write that changes nothing when it is repeated: so both may be sent again.
+
+        The URL is kept, unless it will not be asked for `again`.
+        """
+        url = (self._url if again else self._make_url)(table, tuple(query.items()))
+        request = httpx.Request(method, url, headers={**self._headers, **headers}, content=body)
         what = f"{method} {table}"
         for retry in range(MAX_RETRIES):
             try:
@@ -325,6 +374,7 @@ def _message(row: Mapping[str, Any]) -> StoredMessage:
         created_at=_time(row["created_at"]),
         turn_id=row["turn_id"],
         context_data=context if isinstance(context, dict) else {},
+        id=row["id"],
     )
 
 
@@ -339,6 +389,10 @@ def _time(text: str) -> datetime:
     """Return a stored time; older deployments' columns have no zone, and hold UTC."""
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def _log_row(row: LogRow) -> dict[str, Any]:

@@ -114,8 +114,7 @@ class Edge:
                     most = connections_allowed(self._max_connections)
                     self._accepting = Accepting(connections, serve_one, most, partial(self._refused, "connections"))
                     async with trio.open_nursery() as accepting:
-                        stream = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-                        accepting.start_soon(self._accepting.run, stream)
+                        accepting.start_soon(self._accepting.run, listener)
                         await _signalled(task_status)
                         begun = trio.current_time()
                         self._draining = True

@@ -69,6 +69,11 @@ class TurnFeed:
         """How long the text is."""
         return sum(map(len, self._pieces))
 
+    @property
+    def whole_text(self) -> str:
+        """The text so far."""
+        return "".join(self._pieces)
+
     def text(self, piece: str) -> None:
         """Tell a piece of the answer."""
         self._pieces.append(piece)

@@ -8,12 +8,12 @@ has shown it (`forget`), a page that came back would show it twice.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
 from app.edge.turn_feed import TurnFeed
-from app.turn import TurnRequest
+from app.turn import StoredMessage, TurnRequest, is_whole
 from telemetry.turn_trace import TurnTrace
 
 KEPT_S = 30.0
@@ -33,6 +33,8 @@ class RunningTurn:
         self.scope = trio.CancelScope()
         self.cut_by: str | None = None
         """Whose doing it was that the turn ended early: `cancelled` (its client left), `stopped`, `draining`."""
+        self.shown = False
+        """Whether the history has shown its answer, as it may a moment before the turn is over."""
         self._trace: TurnTrace | None = None
 
     def watched(self, trace: TurnTrace) -> None:
@@ -60,6 +62,15 @@ class RunningTurn:
             return chat_id in {request.page_id, self.feed.conversation_id}
         return chat_id == str(request.conversation_id)
 
+    def is_told_by(self, answer: StoredMessage) -> bool:
+        """Return whether the stored answer of this turn's id is all that there is to tell of the turn.
+
+        One that was cut short may be of an earlier request, which this turn repeats.
+        """
+        return is_whole(answer.message, answer.context_data) or (
+            self.feed.over and self.feed.whole_text == answer.message
+        )
+
 
 class TurnTable:
     """Finds a user's turns.
@@ -85,7 +96,7 @@ class TurnTable:
         if not others:
             del self._running[turn.request.user_id]
         self._expire()
-        if turn.feed.begun and turn.feed.end is not None and turn.cut_by is None:
+        if turn.feed.begun and turn.feed.end is not None and turn.cut_by is None and not turn.shown:
             chars = turn.feed.chars
             self._ended[turn] = (self._now() + KEPT_S, chars)
             self._chars += chars
@@ -96,10 +107,17 @@ class TurnTable:
         _until, chars = self._ended.pop(turn, (0.0, 0))
         self._chars -= chars
 
-    def forget(self, user_id: str, chat_id: str) -> None:
-        """Forget the turns of a chat that have ended: its user was given their answers in another way."""
-        for turn in [*self._ended]:
-            if turn.request.user_id == user_id and turn.is_called(chat_id):
+    def forget(self, user_id: str, rows: Iterable[StoredMessage]) -> None:
+        """Forget the turns whose answers are among `rows`, which their user is given.
+
+        Not all of their chat's: another may have ended since the rows were read.
+        """
+        answers = {row.turn_id: row for row in rows if row.sender == "assistant"}
+        ended = (turn for turn in self._ended if turn.request.user_id == user_id)
+        for turn in [*self._running.get(user_id, ()), *ended]:
+            answer = answers.get(str(turn.request.turn_id))
+            if answer is not None and turn.is_told_by(answer):
+                turn.shown = True
                 self.seen(turn)
 
     def running(self, user_id: str, chat_id: str) -> list[RunningTurn]:
@@ -109,7 +127,7 @@ class TurnTable:
 
     def find(self, user_id: str, chat_id: str) -> RunningTurn | None:
         """Return the newest turn of a chat that runs; else the newest whose end nobody has seen."""
-        if running := self.running(user_id, chat_id):
+        if running := [turn for turn in self.running(user_id, chat_id) if not turn.shown]:
             return running[-1]
         self._expire()
         mine = (turn for turn in reversed(self._ended) if turn.request.user_id == user_id and turn.is_called(chat_id))

@@ -7,6 +7,7 @@ do (its shielded saves) it does in its own time, which the drain waits for.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from uuid import UUID
 
 import trio
 
@@ -42,7 +43,7 @@ class Turns:
         self._chat_turns = chat_turns
         self._telemetry = telemetry
         self._plan = plan
-        self._running: set[RunningTurn] = set()
+        self._running: dict[UUID, RunningTurn] = {}
         self._one_less = trio.lowlevel.ParkingLot()
         self.table = TurnTable()
 
@@ -52,7 +53,7 @@ class Turns:
 
     def end(self) -> None:
         """Cancel every turn that runs; those who follow one are told `draining`, after its saves."""
-        for turn in self._running:
+        for turn in self._running.values():
             turn.cut("draining")
 
     async def over(self) -> None:
@@ -64,6 +65,7 @@ class Turns:
         """Run a turn and return how it ended. Cancelling the caller: the client left.
 
         Raises:
+            CallerFault: `turn_in_progress`: the same turn runs already.
             OverloadFault: `draining`: the server ended before the turn could.
         """
         turn = self._started(request, trace_id)
@@ -76,14 +78,20 @@ class Turns:
         return turn.feed.end
 
     def begin(self, request: TurnRequest, trace_id: str) -> RunningTurn:
-        """Run a turn that tells its followers of itself, and can be found; its caller calls `leave` in the end."""
+        """Run a turn that tells its followers of itself, and can be found; its caller calls `leave` in the end.
+
+        Raises:
+            CallerFault: `turn_in_progress`: the same turn runs already.
+        """
         turn = self._started(request, trace_id, told=True)
         self.table.add(turn)
         return turn
 
     def _started(self, request: TurnRequest, trace_id: str, *, told: bool = False) -> RunningTurn:
+        if request.turn_id in self._running:
+            raise CallerFault("turn_in_progress")
         turn = RunningTurn(replace(request, plan=self._plan(request.feature, request.user_id)), trace_id)
-        self._running.add(turn)
+        self._running[request.turn_id] = turn
         self._nursery.start_soon(self._run, turn, told)
         return turn
 
@@ -104,7 +112,7 @@ class Turns:
             turn.feed.finish(TurnEnd(result or _cut_off(turn), trace.clock))
         finally:
             turn.feed.close()  # without an end, when the server ended first
-            self._running.remove(turn)
+            del self._running[turn.request.turn_id]
             self._one_less.unpark_all()
             if told:
                 self.table.end(turn)
@@ -146,6 +154,9 @@ def _describe(trace: TurnTrace, outcome: TurnOutcome) -> None:
     }
     if outcome.draft.usage is not None:
         trace.details |= outcome.draft.usage.as_reply()
+    if outcome.replayed is not None:
+        trace.outcome, trace.details["replayed"] = "ok", True
+        return  # counted when it was answered
     for code in outcome.warnings:
         trace.instruments.warnings.add(1, {names.KIND: code})
 

@@ -15,12 +15,13 @@ PROJECT_LINE = (("テーマ", "theme", 30), ("問い", "question", 25), ("仮説
 class PromptRules:
     """The tutor's instructions, how many characters a whole prompt may have, and how many messages of the history.
 
-    The last is for a turn that takes the place of another alone: to find that one, more may have been read.
+    Those are for a turn that takes the place of another alone: to find that one, more may have been read.
     """
 
     instructions: str
     max_chars: int
-    newest: int = 50
+    newest: int = 20
+    newest_for_long: int = 50
 
 
 def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding, more: str = "") -> Prompt:
@@ -30,7 +31,7 @@ def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding,
     """
     system = _system(rules, request, grounding.project, more)
     room = rules.max_chars - len(system) - len(request.message)
-    history_rows = history_of(grounding)[-rules.newest if request.replaces else 0 :]
+    history_rows = history_of(grounding)[-_most(rules, request) if request.replaces else 0 :]
     turns = answered_turns(history_rows) if request.with_history else []
     kept = _newest_that_fit(turns, room)
     history = [PromptMessage(message.sender, message.message) for turn in kept for message in turn]
@@ -39,6 +40,10 @@ def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding,
         history_count=len(history),
         warnings=("history_shortened",) if len(kept) < len(turns) else (),
     )
+
+
+def _most(rules: PromptRules, request: TurnRequest) -> int:
+    return rules.newest_for_long if request.is_long or request.feature == "agent" else rules.newest
 
 
 def _system(rules: PromptRules, request: TurnRequest, project: Project | None, more: str) -> str:

@@ -79,9 +79,10 @@ def _changed(rules: OpsRules, outbox: Watched) -> Response:
 
 def _limit() -> int:
     text = request.args.get("limit", str(SHOWN))
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_SHOWN):
+    limit = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_SHOWN)) else 0
+    if not 1 <= limit <= MOST_SHOWN:
         raise CallerFault("invalid_request", fields=[f"limit: must be a number from 1 to {MOST_SHOWN}"])
-    return int(text)
+    return limit
 
 
 def _shown(entry: OutboxEntry) -> dict[str, Any]:

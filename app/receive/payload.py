@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from app.errors import CallerFault
-from app.turn import OnDisconnect, TurnRequest
+from app.turn import TURN_IDS, OnDisconnect, TurnRequest
 
 MAX_NAME_CHARS = 255
 MAX_CONTEXT_CHARS = 20_000
@@ -46,6 +46,7 @@ def _uuid(value: Any) -> uuid.UUID:
 
 Text = Annotated[StrictStr, AfterValidator(_clean)]
 Name = Annotated[Text, Field(max_length=MAX_NAME_CHARS)]
+Id = Annotated[uuid.UUID, BeforeValidator(_uuid)]
 
 
 class ChatPayload(BaseModel):
@@ -54,7 +55,7 @@ class ChatPayload(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     message: Text
-    conversation_id: Annotated[uuid.UUID, BeforeValidator(_uuid)] | None = None
+    conversation_id: Id | None = None
     project_id: StrictInt | Name | None = None
     page_id: Name | None = None
     context: Annotated[Text, Field(max_length=MAX_CONTEXT_CHARS)] | None = None
@@ -84,20 +85,21 @@ class PayloadRules:
     on_disconnect: OnDisconnect = "cancel"
 
 
-def parse_chat(body: bytes, user_id: str, rules: PayloadRules) -> TurnRequest:
-    """Return the turn that a body of `POST /chat` asks for, with a random turn id.
+def read_chat(value: Any, user_id: str, rules: PayloadRules, key: str | None = None) -> TurnRequest:
+    """Return the turn that a body of `POST /chat`, read as JSON, asks for.
+
+    Args:
+        value: the body.
+        user_id: who asks.
+        rules: what is a setting.
+        key: the request's `Idempotency-Key`, if it has one.
 
     Raises:
-        CallerFault: `bad_json`, `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
+        CallerFault: `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
     """
-    return read_chat(read_json(body), user_id, rules)
-
-
-def read_chat(value: Any, user_id: str, rules: PayloadRules) -> TurnRequest:
-    """Return the turn that a body that was read as JSON asks for. Raises as `parse_chat`."""
     payload = _validated(ChatPayload, value)
     return TurnRequest(
-        turn_id=uuid.uuid4(),
+        turn_id=turn_id(user_id, key),
         user_id=user_id,
         message=checked_message(payload.message, rules),
         page_id=payload.page_id or DEFAULT_PAGE,
@@ -110,15 +112,15 @@ def read_chat(value: Any, user_id: str, rules: PayloadRules) -> TurnRequest:
     )
 
 
-def parse_agent(body: bytes, user_id: str, rules: PayloadRules) -> tuple[TurnRequest, bool]:
+def parse_agent(body: bytes, user_id: str, rules: PayloadRules, key: str | None = None) -> tuple[TurnRequest, bool]:
     """Return the turn that a body of `POST /conversation-agent/chat` asks for, and whether it wants `debug_info`.
 
     Raises:
-        CallerFault: as `parse_chat`.
+        CallerFault: `bad_json`, and as `read_chat`.
     """
     payload = _validated(AgentPayload, read_json(body))
     request = TurnRequest(
-        turn_id=uuid.uuid4(),
+        turn_id=turn_id(user_id, key),
         user_id=user_id,
         message=checked_message(payload.message, rules),
         page_id=payload.page_id or DEFAULT_PAGE,
@@ -131,6 +133,19 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules) -> tuple[TurnReq
         on_disconnect=rules.on_disconnect,
     )
     return request, payload.debug_mode
+
+
+def turn_id(user_id: str, key: str | None) -> uuid.UUID:
+    """Return the id of a turn: with a key the same for every request of this user that has it, else a random one.
+
+    Raises:
+        CallerFault: `invalid_request`: the key is empty, or longer than `MAX_NAME_CHARS`.
+    """
+    if key is None:
+        return uuid.uuid4()
+    if not 0 < len(key) <= MAX_NAME_CHARS:
+        raise CallerFault("invalid_request", fields=[f"Idempotency-Key: must have 1 to {MAX_NAME_CHARS} characters"])
+    return uuid.uuid5(TURN_IDS, f"{len(user_id)}:{user_id}:key:{key}")
 
 
 def _id(value: int | str | None) -> str | None:

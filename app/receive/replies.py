@@ -25,6 +25,11 @@ async def user_of(identity: Identity) -> str:
     return await identity.user(request.headers.get("authorization", ""), request.headers.get("host", ""))
 
 
+def idempotency_key() -> str | None:
+    """Return the current request's `Idempotency-Key`, if it has one."""
+    return request.headers.get("idempotency-key")
+
+
 class Body(Protocol):
     """Makes the body of an answered turn."""
 

@@ -12,7 +12,7 @@ from app.edge.turns import Turns
 from app.errors import Fault
 from app.receive.identity import Identity
 from app.receive.payload import PayloadRules, parse_agent
-from app.receive.replies import reply, user_of
+from app.receive.replies import idempotency_key, reply, user_of
 from app.receive.streaming import refused, streamed, turn_asked
 from app.respond.agent_body import agent_body
 from app.respond.chat_body import chat_body
@@ -67,7 +67,7 @@ def agent_routes(identity: Identity, turns: Turns, rules: PayloadRules, status: 
     @routes.post("/conversation-agent/chat")
     async def agent_chat() -> Response:
         user_id = await user_of(identity)
-        turn, debug = parse_agent(await read_json_body(), user_id, rules)
+        turn, debug = parse_agent(await read_json_body(), user_id, rules, idempotency_key())
         await identity.admit(user_id)
         body = partial(agent_body, turn, debug=debug)
         return reply(turn, await turns.follow(turn, request_facts().trace_id), body)

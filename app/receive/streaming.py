@@ -22,7 +22,7 @@ from app.edge.turn_table import RunningTurn
 from app.edge.turns import Turns
 from app.errors import Fault, OverloadFault
 from app.receive.payload import PayloadRules, read_chat, read_json
-from app.receive.replies import fault_reply
+from app.receive.replies import fault_reply, idempotency_key
 from app.receive.ui_messages import is_ui_body, read_ui, ui_turn
 from app.respond.chat_body import server_timing
 from app.respond.language import Language
@@ -51,8 +51,8 @@ async def turn_asked(user_id: str, rules: PayloadRules) -> tuple[TurnRequest, bo
     """
     value = await _json_value()
     if is_ui_body(value):
-        return ui_turn(read_ui(value, rules), user_id, rules), True
-    return read_chat(value, user_id, rules), False
+        return ui_turn(read_ui(value, rules), user_id, rules, idempotency_key()), True
+    return read_chat(value, user_id, rules, idempotency_key()), False
 
 
 async def _json_value() -> Any:

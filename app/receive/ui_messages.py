@@ -29,14 +29,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from app.errors import CallerFault
-from app.receive.payload import MAX_CONTEXT_CHARS, Name, PayloadRules, Text, checked_message, read_json, sentences
-from app.turn import OnDisconnect, TurnRequest
+from app.receive.payload import (
+    MAX_CONTEXT_CHARS,
+    Name,
+    PayloadRules,
+    Text,
+    checked_message,
+    sentences,
+    turn_id,
+)
+from app.turn import TURN_IDS, OnDisconnect, TurnRequest
 
 Trigger = Literal["submit-message", "regenerate-message"]
-Key = Annotated[Name, Field(min_length=1)]
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+Key = Annotated[Name, AfterValidator(_named)]
 Checked = TypeVar("Checked", bound=BaseModel)
 FAR_BACK = 100
 """Messages in which one that is edited or asked again is looked for; an older one is asked as a new message."""
@@ -105,18 +121,13 @@ def is_ui_body(value: object) -> bool:
     return isinstance(value, Mapping) and "messages" in value and "message" not in value
 
 
-def parse_ui(body: bytes, rules: PayloadRules) -> UiRequest:
-    """Return what a body asks for.
+def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
+    """Return what a body, read as JSON, asks for.
 
     Raises:
-        CallerFault: `bad_json`, `invalid_request` (its `fields` name each, as `messages.3.parts.1`), `message_empty`,
+        CallerFault: `invalid_request` (its `fields` name each, as `messages.3.parts.1`), `message_empty`,
             `message_too_long`.
     """
-    return read_ui(read_json(body), rules)
-
-
-def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
-    """Return what a body that was read as JSON asks for. Raises as `parse_ui`."""
     if not isinstance(value, dict):
         raise CallerFault("invalid_request", fields=["the body must be an object"])
     wrong: list[str] = []
@@ -137,11 +148,15 @@ def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
     )
 
 
-def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules) -> TurnRequest:
-    """Return the turn that is asked for, with a random turn id."""
+def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules, key: str | None = None) -> TurnRequest:
+    """Return the turn that is asked for. `key` is the request's `Idempotency-Key`, if it has one.
+
+    Raises:
+        CallerFault: as `payload.turn_id` does.
+    """
     conversation_id = _uuid(asked.chat_id)
     return TurnRequest(
-        turn_id=uuid.uuid4(),
+        turn_id=_turn_id(asked, user_id) if key is None else turn_id(user_id, key),
         user_id=user_id,
         message=asked.question,
         page_id=asked.chat_id,
@@ -156,6 +171,14 @@ def ui_turn(asked: UiRequest, user_id: str, rules: PayloadRules) -> TurnRequest:
         replaces=asked.replaces,
         on_disconnect=asked.on_disconnect or rules.on_disconnect,
     )
+
+
+def _turn_id(asked: UiRequest, user_id: str) -> uuid.UUID:
+    """Return the id of a turn: that of a new question is made of its id, which need be no other's in its chat alone."""
+    if not asked.is_new:
+        return uuid.uuid4()
+    chat = f"{len(user_id)}:{user_id}:chat:{len(asked.chat_id)}:{asked.chat_id}"
+    return uuid.uuid5(TURN_IDS, f"{chat}:{asked.question_id}")
 
 
 def _uuid(chat_id: str) -> uuid.UUID | None:

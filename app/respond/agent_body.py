@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from app.respond.chat_body import AGENT_FIELDS, WARNINGS, iso_timestamp
+from app.respond.chat_body import WARNINGS, iso_timestamp
 from app.respond.language import Language
-from app.turn import TurnOutcome, TurnRequest
+from app.turn import AGENT_FIELDS, TurnOutcome, TurnRequest
 from telemetry.stage_clock import StageClock
 
 FEATURES = ("state_snapshot", "project_plan", "support_type", "speech_acts", "follow_ups")
@@ -37,6 +37,7 @@ def agent_body(
         "model": draft.model,
         "fallback_used": draft.fallback,
         "saved": outcome.saved,
+        "replayed": outcome.replayed,
         "performance_metrics": clock.performance_metrics(),
         "turn_id": str(outcome.turn_id),
         "trace_id": trace_id,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.respond.language import Language
-from app.turn import Shortfall, TurnOutcome
+from app.turn import AGENT_FIELDS, Shortfall, TurnOutcome
 from telemetry.stage_clock import StageClock
 
 WARNINGS: dict[Shortfall, dict[Language, str]] = {
@@ -23,6 +23,10 @@ WARNINGS: dict[Shortfall, dict[Language, str]] = {
     "save_deferred": {
         "en": "This message and its answer are kept safe, and will be in the history a little later.",
         "ja": "このメッセージと回答は一時的に保管しました。少し後に履歴へ反映されます。",
+    },
+    "superseded": {
+        "en": "This message was answered twice at the same time; the history keeps the other answer.",
+        "ja": "同じメッセージに同時に二度回答したため、履歴にはもう一方の回答が残ります。",
     },
     "save_failed": {
         "en": "This message and its answer could not be stored.",
@@ -61,11 +65,9 @@ def chat_body(
         "fallback_used": draft.fallback,
         "warnings": [{"code": code, "detail": WARNINGS[code][language]} for code in outcome.warnings],
         "saved": outcome.saved,
+        "replayed": outcome.replayed,
         "performance_metrics": clock.performance_metrics(),
     }
-
-
-AGENT_FIELDS = ("support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata", "metrics")
 
 
 def iso_timestamp(now_ns: int) -> str:

@@ -39,7 +39,7 @@ def problem_body(
 
 def problem_headers(fault: Fault) -> dict[str, str]:
     """Return the headers that go with the body."""
-    headers = {"content-type": CONTENT_TYPE}
+    headers = {"content-type": CONTENT_TYPE, "x-error-code": fault.code}
     if fault.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(fault.retry_after_s))
     if fault.code == "unauthenticated":

@@ -164,8 +164,7 @@ def refusal(fault: Fault, language: Language) -> tuple[str, dict[str, str]]:
     The AI SDK shows the body as it is, and reads nothing else of it.
     """
     text = "\n".join([fault_sentence(fault, language), *fault.fields])
-    ours = {"content-type": "text/plain; charset=utf-8", "x-error-code": fault.code}
-    return text, problem_headers(fault) | ours
+    return text, problem_headers(fault) | {"content-type": "text/plain; charset=utf-8"}
 
 
 def fault_sentence(fault: Fault, language: Language) -> str:

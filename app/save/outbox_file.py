@@ -26,7 +26,8 @@ import trio
 from app.clients.ports import LogRow
 from app.deadlines import shielded
 from app.save import outbox_sqlite as sqlite
-from app.save.outbox_folder import Claim, adopt, claim, claim_new, make_folder, sync_names, unopenable
+from app.save.outbox_adoption import Adoption, rows_that_cannot_be_read
+from app.save.outbox_folder import Claim, claim, claim_new, make_folder, sync_names, unopenable
 from app.save.outbox_index import OutboxIndex
 from app.save.outbox_sqlite import Sync
 from app.save.outbox_values import OutboxEntry, OutboxError, OutboxLimits, OutboxStatistics
@@ -55,16 +56,19 @@ class Outbox:
     ) -> None:
         self.paused: str | None = None
         self.path = claimed.path
+        self.unreadable = contents.unreadable
         self._claim = claimed
         self._writer = Writer(connection)
         self._limits = limits or OutboxLimits()
-        self._index = OutboxIndex(*contents)
+        self._index = OutboxIndex(contents.entries, contents.winners)
         self._now_us, self._clock = now_us, clock
         self._position = self._index.newest
         self._for_work, self._nudge = trio.lowlevel.ParkingLot(), trio.Event()
         self._trust_at = self._look_at = float("-inf")
         self._disk_has_room = True
         self._seen = self._index.seen()
+        self._adopted_entries = self._adopted_bytes = 0
+        self._adoption = Adoption(self.path, self._writer, self._take_over)
 
     async def put(self, rows: Sequence[LogRow], title: str | None = None) -> None:
         """Keep rows until they are delivered, all of them or none; a row whose key is here already stays as it is.
@@ -142,12 +146,16 @@ class Outbox:
         if entry is None:
             return False
         await self.settle(delivered=[entry_id])
+        self._nudge.set()  # it may be what the delivery pauses for
         log.warning("outbox.deleted", extra={"turn_id": str(entry.row.turn_id), "sender": entry.row.sender})
         return True
 
-    def batch(self, max_rows: int, max_bytes: int) -> tuple[OutboxEntry, ...]:
-        """Return what is to be delivered next, oldest first: one entry at least, unless none waits."""
-        return self._index.batch(max_rows, max_bytes)
+    def batch(self, max_rows: int, max_bytes: int, last: Collection[uuid.UUID] = ()) -> tuple[OutboxEntry, ...]:
+        """Return what is to be delivered next, oldest first: one entry at least, unless none waits.
+
+        Entries of the conversations in `last` come behind those of all others.
+        """
+        return self._index.batch(max_rows, max_bytes, last)
 
     async def wait_for_work(self) -> None:
         """Wait until an entry is to be delivered."""
@@ -200,21 +208,13 @@ class Outbox:
     async def adopt(self) -> int:
         """Take over what processes that are gone have left behind, and return how many entries that was.
 
+        That goes in batches: whoever puts meanwhile waits for one of them at the most. What cannot be read is left
+        where it is, and the log says so, once.
+
         Raises:
             OutboxError: they could not be written here; they stay where they are.
         """
-
-        def apply(found: tuple[int, sqlite.Contents]) -> None:
-            moved, contents = found
-            if moved:
-                self._index = OutboxIndex(*contents)
-                self._seen = self._index.seen()
-                self._position = max(self._position, self._index.newest)
-                self._call_delivery()
-
-        with self._distrusting():
-            moved, _ = await self._writer.alone(partial(_adopt, self._claim), apply)
-        return moved
+        return await self._adoption.run()
 
     async def adopt_for_ever(self, every_s: float = ADOPT_S) -> None:
         """Take over what is left behind while this process runs, too: by one that was replaced by it, for example."""
@@ -228,7 +228,7 @@ class Outbox:
         await self._writer.close(self._let_go)
 
     def _let_go(self) -> None:
-        if len(self._index) or self._index.winners:
+        if len(self._index) or self._index.winners or self.unreadable:
             self._claim.release()
         else:
             self._claim.remove()
@@ -240,14 +240,21 @@ class Outbox:
     def _refuse_beyond_reserve(self) -> None:
         limits, index = self._limits, self._index
         if (
-            len(index) >= limits.max_entries + limits.reserve_entries
-            or index.bytes >= limits.max_bytes + limits.reserve_bytes
+            len(index) >= max(limits.max_entries, self._adopted_entries) + limits.reserve_entries
+            or index.bytes >= max(limits.max_bytes, self._adopted_bytes) + limits.reserve_bytes
         ):
             raise OutboxError("full", "the outbox is full")
 
     def _take_in(self, entries: list[OutboxEntry]) -> None:
         self._index.add(entries)
         self._call_delivery()
+
+    def _take_over(self, winners: sqlite.Winners, entries: list[OutboxEntry]) -> None:
+        self._index.add_winners(winners)
+        self._take_in(entries)
+        self._position = max(self._position, self._index.newest)
+        self._adopted_entries, self._adopted_bytes = len(self._index), self._index.bytes
+        self._seen = self._index.seen()
 
     def _call_delivery(self) -> None:
         if self._index.waiting:
@@ -281,11 +288,6 @@ class Outbox:
             raise
 
 
-def _adopt(own: Claim, connection: sqlite3.Connection) -> tuple[int, sqlite.Contents]:
-    moved = adopt(own, connection)
-    return moved, sqlite.load(connection) if moved else ([], {})
-
-
 @asynccontextmanager
 async def open_outbox(
     folder: Path,
@@ -309,6 +311,7 @@ async def open_outbox(
     """
     opened = await trio.to_thread.run_sync(_open_new, folder, sync)
     async with _closing(Outbox(*opened, limits or OutboxLimits(), now_us, clock)) as outbox:
+        await outbox.adopt()
         yield outbox
 
 
@@ -317,10 +320,13 @@ async def open_orphan(path: Path) -> AsyncIterator[Outbox]:
     """Open the file that a process which is gone has left behind; at the end it is removed, when nothing is left in it.
 
     Raises:
-        OutboxError: there is no such file, it is no outbox, or a process has it open.
+        OutboxError: there is no such file, it is no outbox, or a process has it open; or, at the end, `unreadable`:
+            there are rows in it that cannot be read, and stay there.
     """
     async with _closing(Outbox(*await trio.to_thread.run_sync(_open_orphan, path))) as outbox:
         yield outbox
+    if outbox.unreadable:
+        raise OutboxError("unreadable", rows_that_cannot_be_read(outbox.unreadable, path))
 
 
 @asynccontextmanager
@@ -337,7 +343,7 @@ def _open_new(folder: Path, sync: Sync) -> tuple[Claim, sqlite3.Connection, sqli
     with _usable(folder):
         make_folder(folder)
         claimed = claim_new(folder)
-        with _released_on_failure(claimed):
+        with _withdrawn_on_failure(claimed):
             connection, contents = _open(claimed, sync)
             sync_names(folder)
     return claimed, connection, contents
@@ -351,16 +357,14 @@ def _open_orphan(path: Path) -> tuple[Claim, sqlite3.Connection, sqlite.Contents
         claimed = claim(path)
         if claimed is None:
             raise OutboxError("in_use", f"the outbox {path} belongs to a process that runs")
-        with _released_on_failure(claimed):
-            return claimed, *_open(claimed, "full", alone=True)
+        with _withdrawn_on_failure(claimed):
+            return claimed, *_open(claimed, "full")
 
 
-def _open(claimed: Claim, sync: Sync, *, alone: bool = False) -> tuple[sqlite3.Connection, sqlite.Contents]:
+def _open(claimed: Claim, sync: Sync) -> tuple[sqlite3.Connection, sqlite.Contents]:
     with unopenable(claimed.path):
         connection = sqlite.connect(claimed.path, sync)
         try:
-            if not alone:
-                adopt(claimed, connection)
             return connection, sqlite.load(connection)
         except BaseException:
             connection.close()
@@ -376,9 +380,9 @@ def _usable(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _released_on_failure(claimed: Claim) -> Iterator[None]:
+def _withdrawn_on_failure(claimed: Claim) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        claimed.release()
+        claimed.withdraw()
         raise

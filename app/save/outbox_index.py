@@ -2,13 +2,15 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TypeVar
 
 from app.clients.ports import LogRow
 from app.save.outbox_values import MAX_WINNERS, OutboxEntry
+from app.standing import one_of_each_key
 
 K = TypeVar("K")
 
@@ -99,10 +101,18 @@ class OutboxIndex:
     def map_conversation(self, loser: uuid.UUID, winner: uuid.UUID) -> None:
         """Know a conversation by the id that stands from now on, which may be its own again."""
         self._winners.pop(loser, None)
-        if winner != loser:
-            self._winners[loser] = winner
-        if len(self._winners) > MAX_WINNERS:
-            del self._winners[next(iter(self._winners))]
+        self._add_winners({loser: winner} if winner != loser else {})
+
+    def add_winners(self, winners: Mapping[uuid.UUID, uuid.UUID]) -> None:
+        """Know conversations by the ids that stand; one that is known by such an id already keeps that."""
+        if winners:
+            self._add_winners(winners)
+
+    def _add_winners(self, winners: Mapping[uuid.UUID, uuid.UUID]) -> None:
+        for loser, winner in winners.items():
+            self._winners.setdefault(loser, winner)
+        for loser in list(self._winners)[: max(0, len(self._winners) - MAX_WINNERS)]:
+            del self._winners[loser]
         waiting = (self._entries[id_].row.conversation_id for id_ in self._waiting)
         self._holding = Counter(self.resolve(conversation_id) for conversation_id in waiting)
 
@@ -115,9 +125,13 @@ class OutboxIndex:
         return self.resolve(conversation_id) in self._holding
 
     def undelivered(self, user_id: str) -> tuple[LogRow, ...]:
-        """Return the user's rows, those set aside too, in their order, under the conversations' ids that stand."""
+        """Return the user's rows, those set aside too, in their order, under the conversations' ids that stand.
+
+        Of rows of one key it is the one that will be in the database: the first, but a whole answer before one that was
+        cut short.
+        """
         found = sorted((self._entries[id_] for id_ in self._of_user.get(user_id, ())), key=_position)
-        return tuple(self._resolved(entry.row) for entry in found)
+        return tuple(map(self._resolved, one_of_each_key(entry.row for entry in found)))
 
     def of_turn(self, turn_id: uuid.UUID) -> tuple[OutboxEntry, ...]:
         """Return the entries of a turn."""
@@ -141,21 +155,32 @@ class OutboxIndex:
         """Return the first `limit` entries in their order, those set aside too."""
         return tuple(sorted(self._entries.values(), key=_position)[:limit])
 
-    def batch(self, max_rows: int, max_bytes: int) -> tuple[OutboxEntry, ...]:
-        """Return what is to be delivered next: one entry at least, unless none waits."""
+    def batch(self, max_rows: int, max_bytes: int, last: Collection[uuid.UUID] = ()) -> tuple[OutboxEntry, ...]:
+        """Return what is to be delivered next: one entry at least, unless none waits.
+
+        Entries of the conversations in `last` come behind those of all others.
+        """
         self._sort()
         found: list[OutboxEntry] = []
         room = max_bytes
-        for id_ in self._waiting:
-            entry = self._entries[id_]
+        for entry in self._in_turn(last):
             room -= entry.size
             if len(found) == max_rows or (found and room < 0):
                 break
             found.append(entry)
         return tuple(found)
 
+    def _in_turn(self, last: Collection[uuid.UUID]) -> Iterator[OutboxEntry]:
+        behind = []
+        for entry in map(self._entries.__getitem__, self._waiting):
+            if self.resolve(entry.row.conversation_id) in last:
+                behind.append(entry)
+            else:
+                yield entry
+        yield from behind
+
     def _let_wait(self, entry: OutboxEntry) -> None:
-        self._in_order = self._in_order and entry.position >= self.newest
+        self._in_order = self._in_order and entry.position > self.newest
         self._waiting[entry.id] = entry.position
         self._holding[self.resolve(entry.row.conversation_id)] += 1
 
@@ -169,7 +194,7 @@ class OutboxIndex:
 
     def _sort(self) -> None:
         if not self._in_order:
-            self._waiting = dict(sorted(self._waiting.items(), key=lambda item: (item[1], item[0])))
+            self._waiting = dict(sorted(self._waiting.items(), key=itemgetter(1, 0)))
             self._in_order = True
 
     def _resolved(self, row: LogRow) -> LogRow:

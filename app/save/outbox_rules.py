@@ -11,8 +11,8 @@ Judgement = Literal["duplicate", "row", "smaller", "pause", "leave_alone", "back
 """What a failed delivery means.
 
 `duplicate`: some unique key is taken; if it is our own, the row is delivered. `row`: what is wrong is the row itself.
-`smaller`: less at a time may pass. `pause`: somebody has to act. `leave_alone`: the breaker says when. `back_off`: it
-may pass by itself.
+`smaller`: less at a time may pass; one row alone is as `row`. `pause`: somebody has to act. `leave_alone`: the breaker
+says when. `back_off`: it may pass by itself.
 """
 
 # The longest beginning decides; what has none here may pass by itself: the network, 5xx, and Postgres's own troubles.
@@ -32,6 +32,10 @@ JUDGEMENTS: Final[dict[str, Judgement]] = {
 }
 
 
+NOT_AS_ASKED: Final = frozenset({"not_readable", "not_replaced"})
+"""Of a row whose place is taken: the database answered each time, but what it said does not go together."""
+
+
 def judge(error_type: str) -> Judgement:
     """Return what a failure of that type means for a delivery."""
     known = [beginning for beginning in JUDGEMENTS if error_type.startswith(beginning)]
@@ -40,7 +44,9 @@ def judge(error_type: str) -> Judgement:
 
 def is_answer(error_type: str) -> bool:
     """Return whether the database or a gateway answered, rather than nobody."""
-    return error_type.startswith("http_") or error_type == error_type.upper()  # a code, not an exception's name
+    if error_type in NOT_AS_ASKED or error_type.startswith("http_"):
+        return True
+    return error_type == error_type.upper()  # a code, not an exception's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,7 @@ class DeliveryRules:
     """So often a whole batch is tried before its rows are tried one by one, so that one bad row holds up only its own
     conversation."""
     stubborn_conversations: int = 3
-    """So many conversations are tried in vain, one by one, before the database as a whole is taken for ill."""
+    """So many conversations are tried in vain before the database as a whole is taken for ill, until the next time."""
 
 
 def wait_s(bounds: tuple[float, float], failures: int, jitter: Callable[[float, float], float]) -> float:

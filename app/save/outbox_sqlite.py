@@ -1,22 +1,30 @@
 """The outbox's tables and everything that is said to them; each function runs on one connection, in one transaction.
 
 A row is stored as the bytes of its JSON, which take what a text of SQLite refuses, such as half a surrogate pair.
+
+A row is known by its key and its time: a turn that is asked for again has rows of the same keys, which are others.
+
+What cannot be read (a file may be damaged, or edited by hand) is left out of what is read, and stays in the file.
 """
 
+import contextlib
 import json
+import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from app.clients.ports import LogRow
 from app.save.outbox_values import MAX_WINNERS, OutboxEntry, OutboxError
+from app.turn import Sender
 
 Sync = Literal["full", "normal"]
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 2.0
 """Nobody else writes to the file; a person who looks into it with a tool may hold it for a moment."""
@@ -29,15 +37,27 @@ SCHEMA: Final = (
          position INTEGER NOT NULL,
          turn_id TEXT NOT NULL,
          sender TEXT NOT NULL,
+         created_at TEXT NOT NULL,
          row BLOB NOT NULL,
          attempts INTEGER NOT NULL DEFAULT 0,
          reason TEXT,
-         UNIQUE (turn_id, sender)
+         UNIQUE (turn_id, sender, created_at)
        )""",
     "CREATE TABLE winners (loser TEXT PRIMARY KEY, winner TEXT NOT NULL)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+
+_INSERT: Final = (
+    "INSERT INTO entries (position, turn_id, sender, created_at, row, attempts, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (turn_id, sender, created_at) DO NOTHING"
+)
+
+
+_SENDERS: Final = get_args(Sender)
+_SELECT: Final = "SELECT id, position, turn_id, sender, row, attempts, reason FROM entries "
+UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged row may raise: no UTF-8, no JSON, no id, nothing of a name, another type, too deep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +68,17 @@ class Packed:
     row: bytes
 
 
-Contents = tuple[list[OutboxEntry], dict[uuid.UUID, uuid.UUID]]
-"""Entries, and winners by loser."""
+Winners = dict[uuid.UUID, uuid.UUID]
+"""The conversations that stand, by those that lost their page to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a file; `unreadable` is how many entries and winners are, beside these, that cannot be read."""
+
+    entries: list[OutboxEntry]
+    winners: Winners
+    unreadable: int
 
 
 def pack(row: LogRow, title: str | None, position: int) -> Packed:
@@ -75,10 +104,15 @@ def pack(row: LogRow, title: str | None, position: int) -> Packed:
 def connect(path: Path, sync: Sync) -> sqlite3.Connection:
     """Open the outbox at `path`, made when missing, in WAL mode; what a commit waits for is `sync`.
 
+    A new file is for nobody else to read; SQLite makes what stands beside it alike.
+
     Raises:
         OutboxError: `not_ours`: it is another program's, which is left as it is, or of a newer version.
+        OSError: it cannot be made.
         sqlite3.Error: it cannot be opened, or is damaged.
     """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection)
@@ -142,9 +176,28 @@ class transaction:  # noqa: N801 - it is used as a function
 
 def load(connection: sqlite3.Connection) -> Contents:
     """Return what is in the file."""
-    rows = connection.execute("SELECT id, position, turn_id, sender, row, attempts, reason FROM entries ORDER BY id")
-    winners = connection.execute("SELECT loser, winner FROM winners ORDER BY rowid")
-    return [_entry(*row) for row in rows], {uuid.UUID(loser): uuid.UUID(winner) for loser, winner in winners}
+    rows = connection.execute(_SELECT + "ORDER BY id").fetchall()
+    entries = [packed.entry for packed in map(_read, rows) if packed]
+    winners, not_winners = _winners(connection)
+    return Contents(entries, winners, len(rows) - len(entries) + not_winners)
+
+
+def _winners(connection: sqlite3.Connection) -> tuple[Winners, int]:
+    """Return those that can be read, and how many cannot."""
+    winners, unreadable = {}, 0
+    for loser, winner in connection.execute("SELECT loser, winner FROM winners ORDER BY rowid"):
+        try:
+            winners[uuid.UUID(loser)] = uuid.UUID(winner)
+        except UNREADABLE:
+            unreadable += 1
+    return winners, unreadable
+
+
+def _read(row: tuple[Any, ...]) -> Packed | None:
+    try:
+        return Packed(_entry(*row), row[4])
+    except UNREADABLE:
+        return None
 
 
 def _entry(
@@ -153,18 +206,36 @@ def _entry(
     fields = json.loads(data.decode("utf-8", "surrogatepass"))
     row = LogRow(
         turn_id=uuid.UUID(turn_id),
-        sender=sender,
-        user_id=fields["user_id"],
-        page=fields["page"],
+        sender=_SENDERS[_SENDERS.index(sender)],
+        user_id=_a(str, fields["user_id"]),
+        page=_a(str, fields["page"]),
         conversation_id=uuid.UUID(fields["conversation_id"]),
-        message=fields["message"],
-        context_data=fields["context_data"],
-        created_at=datetime.fromisoformat(fields["created_at"]),
+        message=_a(str, fields["message"]),
+        context_data=_a(dict, fields["context_data"]),
+        created_at=_with_zone(datetime.fromisoformat(fields["created_at"])),
     )
-    title = fields["title"]
+    title = None if fields["title"] is None else _a(str, fields["title"])
     return OutboxEntry(
-        id=id_, position=position, row=row, title=title, size=len(data), attempts=attempts, reason=reason
+        id=id_,
+        position=_a(int, position),
+        row=row,
+        title=title,
+        size=len(data),
+        attempts=_a(int, attempts),
+        reason=None if reason is None else _a(str, reason),
     )
+
+
+def _a(kind: type[T], value: Any) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value)} is no {kind}")
+    return value
+
+
+def _with_zone(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return time
 
 
 def insert(connection: sqlite3.Connection, packed: Iterable[Packed]) -> list[OutboxEntry]:
@@ -175,11 +246,18 @@ def insert(connection: sqlite3.Connection, packed: Iterable[Packed]) -> list[Out
     inserted = []
     for each in packed:
         row = each.entry.row
-        reason = _reason_of_turn(connection, row.turn_id)
+        reason = each.entry.reason or _reason_of_turn(connection, row.turn_id)
         cursor = connection.execute(
-            "INSERT INTO entries (position, turn_id, sender, row, attempts, reason) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (turn_id, sender) DO NOTHING",
-            (each.entry.position, str(row.turn_id), row.sender, each.row, each.entry.attempts, reason),
+            _INSERT,
+            (
+                each.entry.position,
+                str(row.turn_id),
+                row.sender,
+                row.created_at.isoformat(),
+                each.row,
+                each.entry.attempts,
+                reason,
+            ),
         )
         if cursor.rowcount:
             assert cursor.lastrowid is not None
@@ -220,36 +298,55 @@ def map_conversation(connection: sqlite3.Connection, loser: uuid.UUID, winner: u
     connection.execute("DELETE FROM winners WHERE loser = ?", (str(loser),))
     if winner != loser:
         connection.execute("INSERT INTO winners (loser, winner) VALUES (?, ?)", (str(loser), str(winner)))
+    _forget_oldest_winners(connection)
+
+
+def _forget_oldest_winners(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM winners WHERE rowid <= (SELECT max(rowid) FROM winners) - ?", (MAX_WINNERS,))
 
 
 @dataclass(frozen=True, slots=True)
 class Luggage:
-    """What a file holds, as it is stored, on its way to another one."""
+    """Some of what a file holds, on its way to another one."""
 
-    entries: list[tuple[Any, ...]]
-    winners: list[tuple[Any, ...]]
-
-
-def take_out(connection: sqlite3.Connection) -> Luggage:
-    """Return what the file holds, which stays there."""
-    entries = connection.execute("SELECT position, turn_id, sender, row, attempts, reason FROM entries ORDER BY id")
-    winners = connection.execute("SELECT loser, winner FROM winners ORDER BY rowid")
-    return Luggage(entries.fetchall(), winners.fetchall())
+    entries: list[Packed]
+    winners: Winners
 
 
-def put_in(connection: sqlite3.Connection, luggage: Luggage) -> int:
-    """Insert what the file does not hold yet, and return how many entries these were.
+def ids_and_sizes(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return of each entry, oldest first, its id and some measure of what its row takes: its bytes, unless damaged."""
+    return connection.execute("SELECT id, length(row) FROM entries ORDER BY position, id").fetchall()
+
+
+def take_out(connection: sqlite3.Connection, ids: Sequence[int]) -> Luggage:
+    """Return the entries of these ids, as far as they can be read, and all winners; they stay where they are."""
+    found = (connection.execute(_SELECT + "WHERE id = ?", (id_,)).fetchone() for id_ in ids)
+    entries = [packed for packed in (_read(row) for row in found if row) if packed]
+    return Luggage(entries, _winners(connection)[0])
+
+
+def put_in(connection: sqlite3.Connection, luggage: Luggage) -> list[OutboxEntry]:
+    """Insert what the file does not hold yet, and return these entries.
 
     They keep their places in the order of delivery. They are on the disk when it returns, whatever `synchronous` says:
     writing the log back syncs it first.
     """
     with transaction(connection):
-        inserted = connection.executemany(
-            "INSERT INTO entries (position, turn_id, sender, row, attempts, reason) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (turn_id, sender) DO NOTHING",
-            luggage.entries,
-        ).rowcount
-        connection.executemany("INSERT OR IGNORE INTO winners (loser, winner) VALUES (?, ?)", luggage.winners)
+        pairs = [(str(loser), str(winner)) for loser, winner in luggage.winners.items()]
+        connection.executemany("INSERT OR IGNORE INTO winners (loser, winner) VALUES (?, ?)", pairs)
+        _forget_oldest_winners(connection)
+        inserted = insert(connection, luggage.entries)
     connection.execute("PRAGMA wal_checkpoint(FULL)")
-    return max(inserted, 0)
+    return inserted
+
+
+def drop(connection: sqlite3.Connection, luggage: Luggage) -> None:
+    """Delete what has arrived elsewhere."""
+    remove(connection, [packed.entry.id for packed in luggage.entries])
+    losers = [(str(loser),) for loser in luggage.winners]
+    connection.executemany("DELETE FROM winners WHERE loser = ?", losers)
+
+
+def left(connection: sqlite3.Connection) -> int:
+    """Return how many entries and winners the file holds, whether or not they can be read."""
+    return _number(connection, "SELECT (SELECT count(*) FROM entries) + (SELECT count(*) FROM winners)")

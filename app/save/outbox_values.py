@@ -14,8 +14,8 @@ class OutboxError(Exception):
     """The outbox cannot do what was asked of it: nothing was kept.
 
     Args:
-        reason: from a bounded set, for telemetry: `full`, `closed`, `in_use`, `not_ours`, `unopenable`, or SQLite's
-            own name for what went wrong, such as `sqlite_full` and `sqlite_ioerr_fsync`.
+        reason: from a bounded set, for telemetry: `full`, `closed`, `in_use`, `not_ours`, `unopenable`, `unreadable`,
+            or SQLite's own name for what went wrong, such as `sqlite_full` and `sqlite_ioerr_fsync`.
         note: a sentence for an operator.
     """
 

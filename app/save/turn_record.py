@@ -19,6 +19,7 @@ import trio
 from app.clients.ports import Database, LogRow
 from app.deadlines import shielded
 from app.errors import Fault, InternalFault, StageTimeout
+from app.save.one_answer import what_stands
 from app.save.outbox_values import OutboxError
 from app.standing import MESSAGE_ID, REGENERATES
 from app.turn import Draft, Grounding, Prompt, Saved, Sender, Shortfall, TurnRequest
@@ -90,6 +91,7 @@ class TurnRecord:
         self._trace = trace
         self._owed = False
         self._question_kept = False
+        self._superseded = False
         self._saved: Saved = "no"
 
     def place(self, grounding: Grounding) -> None:
@@ -120,6 +122,8 @@ class TurnRecord:
     @property
     def shortfalls(self) -> tuple[Shortfall, ...]:
         """In what the record is less than was asked for, once the answer's save is through."""
+        if self._superseded:
+            return ("superseded",)
         if self._saved == "no":
             return ("save_failed",)
         return ("save_deferred",) if self._deferred else ()
@@ -147,11 +151,18 @@ class TurnRecord:
         ) as stage:
             if self._request.plan == "sequential":
                 await self._save_question()
+            if self._superseded:  # the question that stands under this key is another, and gets its own answer
+                return self._saved
             rows = [] if self._question_kept else [self._question]
             place = await self._keep(stage, [*rows, self._answer(draft)])
-            self._saved = "outbox" if place == "database" and self._waits() else place or "no"
+            self._saved = self._where(place)
             stage.set({names.SAVE_DEFERRED: self._deferred})
         return self._saved
+
+    def _where(self, place: Place | None) -> Saved:
+        if place is None or self._superseded:
+            return "no"
+        return "outbox" if place == "database" and self._waits() else place
 
     async def _keep(self, stage: StageTrace, rows: list[Unplaced]) -> Place | None:
         """Give the rows to the first place that takes them, and return which; None when none did."""
@@ -196,7 +207,14 @@ class TurnRecord:
     async def _write(self, rows: list[Unplaced]) -> None:
         if not self._conversation_made:
             await self._make_conversation()
-        await self._database.write_rows([row(self.conversation_id) for row in rows])
+        placed = [row(self.conversation_id) for row in rows]
+        for part in [[row] for row in placed] if self._request.may_repeat else [placed]:
+            taken = await self._database.write_rows(part)
+            for row in part:
+                if row.key in taken and (await what_stands(self._database, row)).message != row.message:
+                    self._superseded = True
+                    log.warning("save.superseded", extra={"turn_id": self._trace.turn_id, "sender": row.sender})
+                    return
 
     async def _put(self, rows: list[Unplaced]) -> None:
         assert self._outbox is not None
@@ -225,8 +243,13 @@ class TurnRecord:
 
     def _question(self, conversation_id: UUID) -> LogRow:
         named = {} if self._request.message_id is None else {MESSAGE_ID: self._request.message_id}
-        context = {"trace_id": self._trace.trace_id, **named, **self._replaced()}
+        context = {**self._span_of_turn(), **named, **self._replaced()}
         return self._row("user", conversation_id, self._request.message, context, self._grounding.admitted_at)
+
+    def _span_of_turn(self) -> dict[str, str]:
+        """Return what leads from a row to its turn's trace, and to the span there where that is recorded."""
+        span_id = self._trace.span_id
+        return {names.ROW_TRACE_ID: self._trace.trace_id, **({} if span_id is None else {names.ROW_SPAN_ID: span_id})}
 
     def _replaced(self) -> dict[str, str]:
         return {} if self._grounding.regenerates is None else {REGENERATES: self._grounding.regenerates}
@@ -253,7 +276,7 @@ class TurnRecord:
             **self._replaced(),
             "finish": draft.finish,
             "model": draft.model,
-            "trace_id": self._trace.trace_id,
+            **self._span_of_turn(),
             "token_usage": draft.usage and draft.usage.as_reply(),
             "fallback_used": draft.fallback,
             "warnings": [*self._grounding.warnings, *self._shortfalls(draft)],

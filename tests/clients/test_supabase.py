@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from app.turn import Conversation, Project
 
 URL = "http://supabase.embedded"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+KEYED = uuid.uuid5(uuid.NAMESPACE_OID, "a key")
 
 
 @dataclass
@@ -160,6 +161,50 @@ async def test_writing_again_changes_nothing(place: Place) -> None:
     for rows in ([question], [question], [again], [again, reply], [reply, question]):
         await place.database.write_rows(rows)
     assert said(await place.database.conversation("ann", made, 20)) == ["first", "assistant 1"]
+
+
+async def test_a_turn_is_read_by_its_id(place: Place) -> None:
+    """Its rows with their conversation, whichever are there; not another user's."""
+    made = await make(place)
+    question = row(made, message="first", turn_id=KEYED)
+    reply = row(made, "assistant", 1, turn_id=KEYED)
+    assert await place.database.turn("ann", KEYED) is None
+    await place.database.write_rows([question, row(made)])
+    alone = await place.database.turn("ann", KEYED)
+    await place.database.write_rows([reply])
+    whole = await place.database.turn("ann", KEYED)
+    assert alone is not None
+    assert whole is not None
+    assert (alone.conversation_id, alone.question and alone.question.message, alone.answer) == (made, "first", None)
+    assert whole.answer is not None
+    assert (whole.answer.message, whole.answer.created_at) == (reply.message, reply.created_at)
+    assert await place.database.turn("bob", KEYED) is None
+
+
+async def test_a_write_tells_which_keys_were_taken(place: Place) -> None:
+    """Of turns whose id is made of a key; nobody else can have a random one."""
+    made = await make(place)
+    question, reply = row(made, turn_id=KEYED), row(made, "assistant", 1, turn_id=KEYED)
+    random = row(made)
+    taken = [
+        set(await place.database.write_rows(rows)) for rows in ([question, random], [question, reply, random], [reply])
+    ]
+    assert taken == [set(), {question.key}, {reply.key}]
+
+
+async def test_an_answer_is_replaced_once(place: Place) -> None:
+    """Only as it was seen: who comes second with the same sight of it changes nothing."""
+    made = await make(place)
+    half = row(made, "assistant", 1, message="Hal", turn_id=KEYED)
+    first, second = (replace(half, message=text, created_at=NOON + timedelta(minutes=2)) for text in ("One", "Two"))
+    await place.database.write_rows([row(made, turn_id=KEYED), half])
+    assert await place.database.replace_row(first, half.created_at)
+    assert not await place.database.replace_row(second, half.created_at)
+    found = await place.database.turn("ann", KEYED)
+    assert found is not None
+    assert found.answer is not None
+    assert (found.answer.message, found.answer.created_at) == ("One", first.created_at)
+    assert not await place.database.replace_row(replace(first, turn_id=uuid.uuid4()), half.created_at)
 
 
 async def test_rows_are_written_together_or_not_at_all(place: Place) -> None:

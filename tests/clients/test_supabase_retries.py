@@ -97,18 +97,20 @@ async def test_what_passes_is_not_noticed(
     assert [line["error"] for line in fields_of(caplog.records, "database.retry")] == [error, error]
 
 
+async def sent(call: Call) -> httpx.Request:
+    script = Script([MADE])
+    await call(database(script))
+    (request,) = script.requests
+    return request
+
+
 def test_every_write_is_one_that_may_be_repeated() -> None:
-    """The rule stands on it: each insert names its key and leaves what is there."""
-    writes = [call for name, call in CALLS.items() if name not in READS]
-    assert len(writes) == 3
-
-    async def sent(call: Call) -> httpx.Request:
-        script = Script([MADE])
-        await call(database(script))
-        (request,) = script.requests
-        return request
-
-    for call in writes:
+    """The rule stands on it: each insert names its key and leaves what is there; an update names the row as it was."""
+    writes = {name: call for name, call in CALLS.items() if name not in READS}
+    assert len(writes) == 4
+    update = trio.run(sent, writes.pop("replace_row"))
+    assert (update.method, update.url.params["created_at"] != "") == ("PATCH", True)
+    for call in writes.values():
         request = trio.run(sent, call)
         assert (request.method, request.url.params["on_conflict"] != "") == ("POST", True)
         assert "resolution=ignore-duplicates" in request.headers["prefer"]

@@ -6,6 +6,7 @@ import logging
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 from typing import Any
@@ -70,7 +71,9 @@ CALLS: dict[str, Callable[[SupabaseDatabase], Awaitable[object]]] = {
     "project_of_memo": lambda database: database.project_of_memo("ann", "9"),
     "latest_project": lambda database: database.latest_project("ann"),
     "ensure_conversation": lambda database: database.ensure_conversation("ann", "general", ID, "A title"),
+    "turn": lambda database: database.turn("ann", TURN),
     "write_rows": lambda database: database.write_rows([ROW]),
+    "replace_row": lambda database: database.replace_row(replace(ROW, sender="assistant"), ROW.created_at),
 }
 NEWEST = {
     "select": "id,title,chat_logs(id,sender,message,created_at,context_data,turn_id)",
@@ -95,6 +98,14 @@ READS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "latest_project": ("projects", {**PROJECT, "user_id": "eq.ann", "order": "updated_at.desc.nullslast,id.desc"}),
+    "turn": (
+        "chat_logs",
+        {
+            "select": "conversation_id,id,sender,message,created_at,context_data,turn_id",
+            "turn_id": f"eq.{TURN}",
+            "user_id": "eq.ann",
+        },
+    ),
 }
 WRITES: dict[str, tuple[str, dict[str, str], str, list[dict[str, Any]]]] = {
     "ensure_user": ("users", {"on_conflict": "id"}, "minimal", [{"id": "ann", "username": "ann"}]),
@@ -165,6 +176,42 @@ async def test_a_write_is_this_one_request(name: str, autojump_clock: MockClock)
     assert request.headers["content-profile"] == "public"
     assert request.headers["content-type"] == "application/json"
     assert "accept-profile" not in request.headers
+
+
+async def test_an_answer_is_replaced_by_this_one_request(autojump_clock: MockClock) -> None:
+    """Only the one that was seen, by its time; it says whether it was there."""
+    recorder = Recorder(rows({"turn_id": str(TURN)}), rows())
+    assert await CALLS["replace_row"](recorder.database()) is True
+    assert await CALLS["replace_row"](recorder.database()) is False
+    request, _ = recorder.requests
+    assert (request.method, request.url.path) == ("PATCH", "/rest/v1/chat_logs")
+    assert dict(parse_qsl(request.url.query.decode(), strict_parsing=True)) == {
+        "turn_id": f"eq.{TURN}",
+        "sender": "eq.assistant",
+        "user_id": "eq.ann",
+        "created_at": "eq.2026-11-22T12:00:00.123456+00:00",
+        "select": "turn_id",
+    }
+    assert json.loads(request.content) == {
+        "message": "川？", "context_data": {"trace_id": "0a"}, "created_at": "2026-11-22T12:00:00.123456+00:00"
+    }  # fmt: skip
+    assert request.headers["prefer"] == "return=representation"
+
+
+KEYED = uuid.uuid5(ID, "a key")
+
+
+@pytest.mark.parametrize(
+    ("written", "taken"), [([], {"user", "assistant"}), (["user"], {"assistant"}), (["user", "assistant"], set())]
+)
+async def test_rows_of_a_key_are_asked_about(written: list[str], taken: set[str], autojump_clock: MockClock) -> None:
+    """Those that did not come back were there."""
+    recorder = Recorder(rows(*({"turn_id": str(KEYED), "sender": sender} for sender in written), status=201))
+    both = [replace(ROW, turn_id=KEYED), replace(ROW, turn_id=KEYED, sender="assistant")]
+    assert {sender for _, sender in await recorder.database().write_rows([*both, ROW])} == taken
+    (request,) = recorder.requests
+    assert request.url.params["select"] == "turn_id,sender"
+    assert request.headers["prefer"] == "resolution=ignore-duplicates,return=representation"
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -248,6 +295,7 @@ async def test_times_are_read_in_every_spelling(text: str, expected: datetime, a
 
 def message(**fields: object) -> dict[str, object]:
     base: dict[str, object] = {
+        "id": 1,
         "sender": "user",
         "message": "x",
         "created_at": "2026-11-22T12:00:00Z",

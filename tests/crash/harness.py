@@ -2,15 +2,15 @@
 
     python -m tests.crash.harness SEED... [--servers 2] [--cold]      the same seeds again, with their findings
 
-A run: servers on one faulty database and one `DATA_DIR`, with the scripted model. Clients ask over real sockets and
-write down what they received whole; the weather at the database changes; servers are killed with SIGKILL, also in the
-moment in which a client has read the last byte of an answer, and started again. Then all faults are lifted. Each client
-has one more turn, which must be answered and kept; the outboxes empty; the servers are killed once more. The rows that
-the database's file holds then are judged (`verdict`).
+A run: servers on one faulty database and one `DATA_DIR`, with the scripted model. Clients ask over real sockets, for
+JSON or for streams, and write down what they received whole; some ask again under the same key, of any server, until
+they have that, and some of these leave early. The weather at the database changes; servers are killed with SIGKILL,
+also in the moment in which a client has read the last byte of an answer, and started again. Then all faults are lifted.
+Each client has one more turn, which must be answered and kept; the outboxes empty; the servers are killed once more.
+The rows that the database's file holds then are judged (`verdict`), and what the outboxes' files have set aside.
 """
 
 import argparse
-import random
 import sys
 import tempfile
 import time
@@ -24,20 +24,19 @@ from pathlib import Path
 import httpx
 import trio
 
-from tests.crash.plan import ClientPlan, Kill, Plan, make_plan
+from tests.crash.clients import Clients
+from tests.crash.left_over import set_aside
+from tests.crash.plan import Kill, Plan, make_plan
 from tests.crash.posting import post_json
 from tests.crash.servers import NotDeliveredError, Server, Start, cold, until_delivered, warm
 from tests.crash.verdict import Asked, Finding, Received, Row, verdict
 from tests.server.database_faults import Weather
 from tests.server.faulty_database import FaultyDatabase, open_faulty_database
-from tests.server.process import AT_ONCE, WAIT_S
+from tests.server.process import WAIT_S
 from tests.server.rows import stored
 
-PACES = (AT_ONCE, AT_ONCE, "[[fault: slow first=0.03 each=0.001]]")
 DEADLINES = {"DB_FETCH_TIMEOUT": "0.3", "DB_SAVE_TIMEOUT": "0.25"}
 """Short, so that a run of a second sees many of them pass."""
-REFUSED_FOR_NOW = {502, 503, 504}
-AFTER_REFUSAL_S = 0.01
 AT_ONCE_AT_MOST = 2
 
 
@@ -49,6 +48,7 @@ class Outcome:
     findings: tuple[Finding, ...]
     oddities: tuple[str, ...]
     asked: tuple[Asked, ...]
+    met: Counter[str]
     hits: Counter[str]
     kills: int
     seconds: float
@@ -64,7 +64,7 @@ class Outcome:
         """The run in numbers, which add up over runs."""
         saved = Counter(f"saved {each.received.saved}" for each in self.asked if each.received)
         in_mode = Counter({f"{what} under {self.plan.settings['SAVE_MODE']}": count for what, count in saved.items()})
-        return saved + in_mode + Counter(asked=len(self.asked), kills=self.kills, faults=self.hits.total())
+        return self.met + saved + in_mode + Counter(asked=len(self.asked), kills=self.kills, faults=self.hits.total())
 
     def report(self) -> str:
         """Return what to read when it is not good; the seed comes first."""
@@ -95,14 +95,14 @@ class Run:
     def __init__(
         self, plan: Plan, database: FaultyDatabase, servers: Sequence[Server], http: httpx.AsyncClient
     ) -> None:
-        self.asked: list[Asked] = []
-        self.oddities: list[str] = []
         self.kills = 0
         self._plan = plan
         self._database = database
         self._servers = servers
         self._http = http
         self._due: dict[int, _Due] = {}
+        self.clients = Clients(plan, servers, http, self._note_answer)
+        self.oddities = self.clients.oddities
 
     async def act(self) -> None:
         """Let everything happen that is planned."""
@@ -113,7 +113,7 @@ class Run:
                 kills = [kill for kill in self._plan.kills if kill.server == server.number]
                 nursery.start_soon(self._kill_server, server, kills)
             for client in self._plan.clients:
-                nursery.start_soon(self._client, client, until)
+                nursery.start_soon(self.clients.act, client, until)
 
     async def end_well(self) -> None:
         """Lift all faults, have every client's last turn kept, and wait for what is not delivered yet."""
@@ -122,9 +122,10 @@ class Run:
         with trio.move_on_after(WAIT_S) as waiting:
             async with trio.open_nursery() as nursery:
                 for client in self._plan.clients:
-                    nursery.start_soon(self._last_turn, client)
+                    nursery.start_soon(self.clients.last_turn, client)
         if waiting.cancelled_caught:
-            self.oddities.append(f"all is well, and yet not every client has a turn kept within {WAIT_S} s")
+            waiting_for = self.clients.waiting_for
+            self.oddities.append(f"all is well, and yet after {WAIT_S} s some wait for an answer: {waiting_for}")
         await self._deliver()
 
     async def _deliver(self) -> None:
@@ -157,52 +158,6 @@ class Run:
         for number, due in self._due.items():
             if due.counts(received):
                 self._servers[number].kill()
-
-    async def _client(self, client: ClientPlan, until: float) -> None:
-        draw = random.Random(f"{self._plan.seed} {client.name}")
-        while trio.current_time() < until:
-            answered = await self._ask(client, draw)
-            await trio.sleep(draw.uniform(0, client.pause_s) + (0 if answered else AFTER_REFUSAL_S))
-
-    async def _last_turn(self, client: ClientPlan) -> None:
-        draw = random.Random(f"{self._plan.seed} {client.name} last")
-        while True:
-            await self._ask(client, draw)
-            if self.asked_by(client)[-1].promised:
-                return
-            await trio.sleep(AFTER_REFUSAL_S)  # the breaker may still be open
-
-    def asked_by(self, client: ClientPlan) -> list[Asked]:
-        """Return what a client has asked so far."""
-        return [each for each in self.asked if each.client == client.name]
-
-    async def _ask(self, client: ClientPlan, draw: random.Random) -> bool:
-        """Ask, write down what came of it, and return whether it was an answer."""
-        server = draw.choice([server for server in self._servers if server.url] or self._servers)
-        page, number = draw.choice(client.pages), len(self.asked_by(client))
-        question = f"{self._plan.seed}.{client.name}.{number}: Why? {draw.choice(PACES)}"
-        await server.up.wait()
-        received = await self._post(server.url, client.user_id, {"message": question, "page_id": page})
-        asked = Asked(
-            client=client.name, number=number, user_id=client.user_id, page=page, question=question, received=received
-        )
-        self.asked.append(asked)
-        return received is not None
-
-    async def _post(self, url: str, user_id: str, body: dict[str, str]) -> Received | None:
-        try:
-            response = await post_json(self._http, f"{url}/chat", body, authorization=f"Bearer {user_id}")
-        except httpx.TransportError:  # killed: the client holds no whole answer
-            return None
-        if response.status_code == 200:
-            told = response.json()
-            names = ("turn_id", "conversation_id", "saved")
-            received = Received(text=told["response"], **{name: told[name] for name in names})
-            self._note_answer(received)
-            return received
-        if response.status_code not in REFUSED_FOR_NOW:
-            self.oddities.append(f"{response.status_code}: {response.text}")
-        return None
 
 
 @asynccontextmanager
@@ -240,11 +195,13 @@ async def run(seed: int, *, servers: int = 1, start: Start = warm) -> Outcome:
                 await acting.end_well()
             await http.aclose()
             await database.drained()
+        aside = set_aside(folder / "data")
         return Outcome(
             plan=plan,
-            findings=verdict(acting.asked, [Row.of(row) for row in stored(folder)]),
+            findings=verdict(acting.clients.asked, [Row.of(row) for row in stored(folder)], aside),
             oddities=(*acting.oddities, *(stack for place in places for stack in place.stacks())),
-            asked=tuple(acting.asked),
+            asked=tuple(acting.clients.asked),
+            met=acting.clients.met + Counter({"set aside": len(aside)}),
             hits=database.hits,
             kills=acting.kills,
             seconds=time.monotonic() - began,

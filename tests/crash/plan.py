@@ -5,24 +5,38 @@ The plan is the same for the same seed. What comes of it is not to the last step
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from app.turn import Saved
+from app.turn import OnDisconnect, Saved
 from tests.server.database_faults import COURSES, FAULTS, REFUSALS, Weather
 
 SPAN_S = 0.7
+RESTLESS = 0.3
+"""The share of the seeds with two servers whose clients have no patience."""
 USERS = ("demo", "ada", "bo")
 PAGES = ("general", "project-1", "notes")
+Way = Literal["json", "stream", "sdk"]
+"""How a client asks: `POST /chat`, `POST /chat/stream` with our body, or that with the AI SDK's."""
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPlan:
-    """One client: it asks on its pages in turn, and pauses between its questions for up to `pause_s`."""
+    """One client: it asks on its pages, and pauses between its questions for up to `pause_s`.
+
+    One that `repeats` sends a question under one key until it has a whole answer. With `patience_s` it leaves after
+    about so long, twice as long the next time, and sends it again at once; `on_disconnect` is what the turn does then.
+    """
 
     name: str
     user_id: str
     pages: tuple[str, ...]
     pause_s: float
+    way: Way = "json"
+    repeats: bool = False
+    patience_s: float | None = None
+    on_disconnect: OnDisconnect = "cancel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +68,7 @@ class Plan:
 def make_plan(seed: int, servers: int = 1, span_s: float = SPAN_S) -> Plan:
     """Return the plan of a seed for so many servers, whose clients ask for `span_s` seconds."""
     draw = random.Random(seed)
-    return Plan(
+    plan = Plan(
         seed=seed,
         span_s=span_s,
         clients=tuple(_client(draw, number) for number in range(draw.randint(4, 8))),
@@ -66,12 +80,35 @@ def make_plan(seed: int, servers: int = 1, span_s: float = SPAN_S) -> Plan:
             "OUTBOX_SYNC": draw.choice(("full", "normal")),
         },
     )
+    return _restless(plan) if servers > 1 and draw.random() < RESTLESS else plan
+
+
+def _restless(plan: Plan) -> Plan:
+    """Return the plan with few clients, who leave turns that go on and ask elsewhere: so one question has two answers.
+
+    Both wait in outboxes.
+    """
+    clients = tuple(
+        replace(client, repeats=True, patience_s=0.08, on_disconnect="continue") for client in plan.clients[:3]
+    )
+    settings = {**plan.settings, "USE_OPTIMIZED_CHAT": "true", "SAVE_MODE": "outbox"}
+    return replace(plan, clients=clients, settings=settings)
 
 
 def _client(draw: random.Random, number: int) -> ClientPlan:
     """Return a client; the first two are two tabs of one page."""
     user, pages = (USERS[0], PAGES[:1]) if number < 2 else (draw.choice(USERS), tuple(draw.sample(PAGES, 2)))
-    return ClientPlan(name=f"c{number}", user_id=user, pages=pages, pause_s=draw.choice((0.0, 0.02, 0.08)))
+    repeats = draw.random() < 0.7
+    return ClientPlan(
+        name=f"c{number}",
+        user_id=user,
+        pages=pages,
+        pause_s=draw.choice((0.0, 0.02, 0.08)),
+        way=draw.choice(WAYS),
+        repeats=repeats,
+        patience_s=draw.choice((None, 0.03, 0.08)) if repeats else None,
+        on_disconnect=draw.choice(("cancel", "continue")),
+    )
 
 
 def _weather_for(draw: random.Random, span_s: float) -> list[tuple[float, Weather]]:

@@ -44,6 +44,7 @@ def rows_of(turns: Sequence[Asked]) -> Rows:
                     page=each.page,
                     conversation_id=f"{each.user_id} {each.page}",
                     message=message,
+                    finish=None if sender == "user" else "stop",
                 )
             )
     return rows
@@ -53,6 +54,7 @@ TURNS = [asked("a", 0), asked("b", 1), asked("a", 2, saved="outbox"), asked("a",
 """Two clients on one page, and one of them on another besides."""
 A0, B1, A2, NOTES, A4 = range(0, 10, 2)
 """Where the questions' rows are; each answer's is the next."""
+ANOTHER = "Because of something else."
 
 
 def test_what_was_kept_is_kept() -> None:
@@ -149,3 +151,106 @@ def test_an_outbox_may_bring_a_turn_into_the_conversation_that_was_first() -> No
     rows = [replace(row, conversation_id="the winner's") for row in rows_of(turns)]
     assert verdict(turns, rows) == ()
     assert verdict([asked("a", 0)], rows) != ()
+
+
+def repeated(*, saved: Saved = "database", superseded: bool = False) -> Asked:
+    """Return a question that was sent until there was an answer."""
+    one = asked("a", 0)
+    assert one.received
+    return replace(one, repeats=True, received=replace(one.received, saved=saved, superseded=superseded))
+
+
+@pytest.mark.parametrize("saved", ["database", "outbox"])
+def test_a_repeated_question_whose_answer_is_another_is_lost(saved: Saved) -> None:
+    """Whoever stored an answer in its place, the one that was promised is not there."""
+    turns = [repeated(saved=saved)]
+    rows = changed(rows_of(turns), A0 + 1, message=ANOTHER)
+    (finding,) = verdict(turns, rows)
+    assert (finding.kind, finding.turn_id) == ("lost", "a0")
+
+
+def test_a_promise_of_an_outbox_is_kept_there_while_another_answer_stands() -> None:
+    """Two processes answered one question: what one of them promised is set aside, where an operator finds it."""
+    turns = [repeated(saved="outbox")]
+    rows = rows_of([asked("a", 0)])
+    assert verdict(turns, changed(rows[:], A0 + 1, message=ANOTHER), rows[A0 + 1 :]) == ()
+    assert verdict(turns, changed(rows[:], A0 + 1, message=ANOTHER), rows) == ()
+
+
+@pytest.mark.parametrize(
+    ("turn", "columns", "aside"),
+    [
+        (repeated(saved="database"), {}, {}),
+        (asked("a", 0, saved="outbox"), {}, {}),
+        (repeated(saved="outbox"), {"finish": "cancelled"}, {}),
+        (repeated(saved="outbox"), {"finish": "error", "message": ""}, {}),
+        (repeated(saved="outbox"), {}, {"turn_id": "another"}),
+        (repeated(saved="outbox"), {}, {"message": "Because of nothing."}),
+        (repeated(saved="outbox"), {}, {"finish": "cancelled"}),
+        (repeated(saved="outbox"), {"turn_id": "another"}, {}),
+    ],
+)
+def test_nothing_else_may_be_set_aside(turn: Asked, columns: dict[str, str], aside: dict[str, str]) -> None:
+    """Not what was promised of the database or asked once, nor for what is not whole; nor is another one what it was.
+
+    Args:
+        columns: of the answer that is stored, besides its text.
+        aside: columns of the row that is set aside.
+    """
+    rows = rows_of([asked("a", 0)])
+    set_aside = changed(rows[A0 + 1 :], 0, **aside)
+    stored = changed(rows, A0 + 1, **{"message": ANOTHER, **columns})
+    found = {(finding.kind, finding.turn_id) for finding in verdict([turn], stored, set_aside)}
+    assert found & {("lost", "a0"), ("wrong text", "a0")}
+
+
+@pytest.mark.parametrize("columns", [{"turn_id": "another"}, {"message": "What?"}])
+def test_a_question_that_is_set_aside_is_not_kept(columns: dict[str, str]) -> None:
+    """It is what was answered: whoever reads the conversation is to find it."""
+    rows = rows_of([asked("a", 0)])
+    found = {finding.kind for finding in verdict([repeated(saved="outbox")], changed(rows[:], A0, **columns), rows[:1])}
+    assert found & {"lost", "wrong text"}
+
+
+@pytest.mark.parametrize("received", [False, True])
+def test_what_is_set_aside_has_lost_its_place(received: bool) -> None:
+    """Whoever holds it: an answer is not set aside that is stored, or for which nothing whole is."""
+    turns = [repeated(saved="outbox") if received else replace(repeated(), received=None)]
+    rows = rows_of([asked("a", 0)])
+    whole = rows[A0 + 1 :]
+    assert {finding.kind for finding in verdict(turns, rows, whole)} == {"doubled"}
+    assert "lost" in {finding.kind for finding in verdict(turns, rows[: A0 + 1], whole)}
+    cut_short = changed(rows[:], A0 + 1, finish="cancelled", message="Be")
+    assert "lost" in {finding.kind for finding in verdict(turns, cut_short, whole)}
+
+
+@pytest.mark.parametrize("message", ["Because a0.", ANOTHER])
+def test_a_superseded_answer_is_no_promise(message: str) -> None:
+    """Another whole one may be there in its place, and nothing else may be wrong."""
+    turns = [repeated(saved="no", superseded=True)]
+    rows = changed(rows_of(turns), A0 + 1, message=message)
+    assert verdict(turns, rows) == ()
+    assert {finding.kind for finding in verdict(turns, again(rows, A0))} == {"doubled"}
+    assert {finding.kind for finding in verdict(turns, [*rows, *rows_of([asked("a", 0)])])} == {"doubled"}
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda rows: without(rows, A0),
+        lambda rows: without(rows, A0 + 1),
+        lambda rows: changed(rows, A0 + 1, finish="cancelled"),
+        lambda rows: changed(rows, A0 + 1, finish="error", message=""),
+    ],
+)
+def test_an_answer_is_superseded_by_a_whole_one(plant: Callable[[Rows], Rows]) -> None:
+    """A client that was told so finds question and answer; one that was cut short does not count."""
+    turns = [repeated(saved="no", superseded=True)]
+    assert ("lost", "a0") in {(finding.kind, finding.turn_id) for finding in verdict(turns, plant(rows_of(turns)))}
+
+
+def test_a_question_that_was_sent_again_has_one_turn() -> None:
+    """A second turn for it is found, whether the first was promised, superseded, or never answered."""
+    for turn in (repeated(), repeated(saved="no", superseded=True), replace(repeated(), received=None)):
+        rows = again(rows_of([asked("a", 0)]), A0, A0 + 1, turn_id="another")
+        assert ("doubled", "another") in {(finding.kind, finding.turn_id) for finding in verdict([turn], rows)}

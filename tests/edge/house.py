@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, cast
 import trio
 
 from app import bootstrap
-from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText
+from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText, RowKey
 from app.edge.serve import DrainRules, open_listener
 from app.settings import Settings
 from telemetry.providers import build_providers
@@ -74,14 +74,14 @@ class HeldDatabase:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
         if {row.sender for row in rows} & self.holds:
             self.waiting += 1
             try:
                 await self._free.wait()
             finally:
                 self.waiting -= 1
-        await self._database.write_rows(rows)
+        return await self._database.write_rows(rows)
 
     def release(self) -> None:
         """Let every write go on, those to come too."""
@@ -121,8 +121,12 @@ class House:
         return now.borrowed, now.waiting
 
     async def rest(self) -> None:
-        """Wait until no turn runs and no connection is open."""
-        await until(lambda: not self.parts.turns.in_flight() and not self.parts.edge.connections(), "the server rests")
+        """Wait until no turn runs, no connection is open, and no request of theirs is being served any more.
+
+        One to the embedded database that was cancelled ends when its thread does, a moment after its turn.
+        """
+        turns, edge = self.parts.turns, self.parts.edge
+        await until(lambda: not (turns.in_flight() or edge.connections() or self.calls()), "the server rests")
 
     def calls(self) -> int:
         """Return how many requests to the embedded model and database are being served."""

@@ -19,7 +19,7 @@ from quart import Blueprint, Response, request
 from app import bootstrap
 from app.edge import serve
 from app.edge.application import read_json_body, request_facts
-from app.receive.payload import PayloadRules, parse_chat
+from app.receive.payload import PayloadRules, read_chat, read_json
 from app.settings import load_settings
 from telemetry.logs import log_to
 from tests.server import extended
@@ -33,7 +33,7 @@ def add_routes(parts: bootstrap.Parts) -> None:
     @routes.post("/test/padded/<int:size>")
     async def padded(size: int) -> Response:
         user = request.headers.get("authorization", "Bearer demo").removeprefix("Bearer ")
-        turn = parse_chat(await read_json_body(), user, PayloadRules(2000, None))
+        turn = read_chat(read_json(await read_json_body()), user, PayloadRules(2000, None))
         running = parts.turns.begin(turn, request_facts().trace_id)
         request_facts().at_end.append(running.leave)
 

@@ -1,6 +1,8 @@
 """Who finds which turn, and for how long after its end. No clock but the test's own."""
 
 import uuid
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from app.edge import turn_table
 from app.edge.turn_feed import TurnEnd
 from app.edge.turn_table import KEPT_S, RunningTurn, TurnTable
 from app.errors import OverloadFault
+from app.turn import StoredMessage
 from telemetry.stage_clock import StageClock
 from tests.standins import TRACE_ID, question
 
@@ -91,10 +94,51 @@ def test_who_has_had_the_answer_does_not_find_it_again() -> None:
     desk.table.seen(seen)
     assert desk.table.find("u1", "general") is None
     assert desk.finds(told, "u2")
-    desk.table.forget("u1", "general")
+    desk.table.forget("u1", rows(told))
     assert desk.finds(told, "u2")
-    desk.table.forget("u2", str(FOUND))
+    desk.table.forget("u2", rows(told))
     assert desk.table.find("u2", "general") is None
+
+
+def rows(turn: RunningTurn, text: str = "Yes.", finish: str = "stop") -> list[StoredMessage]:
+    """Return what the history has of a turn that was answered."""
+    row = partial(StoredMessage, created_at=datetime(2026, 11, 22, tzinfo=UTC), turn_id=str(turn.request.turn_id))
+    return [row(sender="user", message="Why?"), row(sender="assistant", message=text, context_data={"finish": finish})]
+
+
+def test_only_what_the_history_has_shown_is_forgotten() -> None:
+    """A turn that ended since the rows were read is found yet; so is one of whose rows there was the question alone."""
+    desk = Desk()
+    first, second = desk.ended("Yes."), desk.ended("No.")
+    desk.table.forget("u1", rows(first))
+    desk.table.forget("u1", rows(second)[:1])
+    assert desk.finds(second)
+    desk.table.forget("u1", rows(second))
+    assert desk.table.find("u1", "general") is None
+
+
+def test_an_answer_that_is_stored_before_its_turn_is_over() -> None:
+    """A history that is read in between has shown it: the turn is not found, neither in its last moment nor after."""
+    desk = Desk()
+    turn = desk.begun()
+    desk.table.forget("u1", rows(turn))
+    assert desk.table.find("u1", "general") is None
+    assert desk.table.running("u1", "general") == [turn], "it can be stopped yet"
+    desk.end(turn)
+    assert desk.table.find("u1", "general") is None
+
+
+@pytest.mark.parametrize(("text", "found"), [("Ye", True), ("Yes, bu", False)])
+def test_an_answer_that_was_cut_short_may_be_of_an_earlier_request(text: str, found: bool) -> None:
+    """A turn that is asked again under its id is found while it runs, and after, unless the row is what it came to."""
+    desk = Desk()
+    turn = desk.begun()
+    turn.feed.text("Yes, bu")
+    desk.table.forget("u1", rows(turn, text, "error"))
+    assert desk.finds(turn)
+    desk.end(turn)
+    desk.table.forget("u1", rows(turn, text, "error"))
+    assert desk.finds(turn) is found
 
 
 @pytest.mark.parametrize("by", ["cancelled", "stopped", "draining"])

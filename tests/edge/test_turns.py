@@ -1,6 +1,7 @@
 """The turn nursery: who cancels a turn, who waits for it, and what one broken turn does to the others. Virtual time."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import trio
@@ -216,3 +217,47 @@ async def test_a_turn_that_the_drain_ends_says_so(autojump_clock: MockClock) -> 
 async def end_when_asked(house: House) -> None:
     await wait_all_tasks_blocked()
     house.turns.end()
+
+
+async def test_the_same_turn_does_not_run_twice(autojump_clock: MockClock) -> None:
+    """While it runs, be it told or not, it is refused with a hint when to come again; then it may run again."""
+    model = PacedModel(pieces=[(after(1), "Yes.")])
+    same = question()
+    async with open_house(model=model) as house:
+        turn = house.turns.begin(same, TRACE_ID)
+        for again in (same, replace(same, message="Another?")):
+            with pytest.raises(CallerFault) as caught:
+                house.turns.begin(again, TRACE_ID)
+            assert (caught.value.code, caught.value.retry_after_s) == ("turn_in_progress", 1.0)
+        with pytest.raises(CallerFault):
+            await house.ask(same)
+        assert (house.turns.in_flight(), len(house.turns.table.running("u1", "general"))) == (1, 1)
+        await turn.feed.until_over()
+        assert isinstance((await house.ask(same)).result, TurnOutcome)
+    assert len(model.asked) == 2
+
+
+async def test_a_turn_that_was_cut_short_runs_until_it_is_saved(autojump_clock: MockClock) -> None:
+    """Its client left, its rows are still being written: it is refused until they are."""
+    database = MemoryDatabase(before_write=[after(1), after(1)])
+    same = question()
+    async with open_house(database, PacedModel(pieces=[(at_once, "Half"), (never, "")])) as house:
+        with trio.move_on_after(0.5):
+            await house.ask(same)
+        with pytest.raises(CallerFault):
+            await house.ask(same)
+        await house.turns.over()
+        assert database.senders() == ["user", "assistant"]
+        with trio.move_on_after(0.5):
+            await house.ask(same)
+
+
+async def test_a_turn_that_could_not_begin_may_be_asked_for_again(autojump_clock: MockClock) -> None:
+    """What failed leaves nothing behind that would refuse the next."""
+    down = DatabaseFault("database_unavailable", error_type="ConnectError")
+    database = MemoryDatabase(before_history=failing(down))
+    same = question()
+    async with open_house(database) as house:
+        assert (await house.ask(same)).result is down
+        database.before_history = at_once
+        assert isinstance((await house.ask(same)).result, TurnOutcome)

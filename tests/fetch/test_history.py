@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from app.errors import CallerFault
-from app.fetch.history import HistoryFetch, admission_time, conversation_id
+from app.fetch.history import ConversationReader, HistoryFetch, admission_time, conversation_id
 from app.turn import Conversation, StoredMessage, TurnRequest
 from tests.standins import TRACE_ID, MemoryDatabase, question, watched
 
@@ -32,7 +32,7 @@ class AskedDatabase(MemoryDatabase):
 async def fetch(database: MemoryDatabase, turn: TurnRequest) -> Conversation:
     seen = watched()
     with seen.telemetry.turn(turn_id=str(turn.turn_id), user_id="u1", trace_id=TRACE_ID, surface="chat") as trace:
-        return await HistoryFetch(database, newest=20, newest_for_long=50)(turn, trace)
+        return await HistoryFetch(ConversationReader(database), newest=20, newest_for_long=50)(turn, trace)
 
 
 @pytest.mark.parametrize(("characters", "newest"), [(1, 20), (500, 20), (501, 50)])

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from app.clients.ports import LogRow
 from app.errors import CallerFault
-from app.fetch.history import HistoryFetch, conversation_id, merged
+from app.fetch.history import ConversationReader, HistoryFetch, conversation_id, merged
 from app.turn import Conversation, TurnRequest
 from tests.save.keeper import MemoryKeeper
 from tests.standins import TRACE_ID, MemoryDatabase, question, watched
@@ -36,7 +36,7 @@ def row(number: int, conversation: uuid.UUID = GENERAL, page: str = "general", u
 async def fetch(database: MemoryDatabase, keeper: MemoryKeeper, turn: TurnRequest) -> Conversation:
     seen = watched()
     with seen.telemetry.turn(turn_id=str(turn.turn_id), user_id="u1", trace_id=TRACE_ID, surface="chat") as trace:
-        return await HistoryFetch(database, newest=4, newest_for_long=50, outbox=keeper)(turn, trace)
+        return await HistoryFetch(ConversationReader(database, keeper), newest=4, newest_for_long=50)(turn, trace)
 
 
 def texts(conversation: Conversation) -> list[str]:

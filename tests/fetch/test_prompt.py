@@ -3,7 +3,9 @@
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,13 +90,16 @@ def test_a_regenerated_turn_is_left_out() -> None:
     assert texts(*rows) == ["q", "good"]
 
 
-def test_a_turn_in_anothers_place_knows_no_more_than_any() -> None:
+@pytest.mark.parametrize(
+    ("fields", "known"), [({}, "4567"), ({"message": "why " * 126}, "234567"), ({"feature": "agent"}, "234567")]
+)
+def test_a_turn_in_anothers_place_knows_no_more_than_any(fields: dict[str, Any], known: str) -> None:
     """To find what it replaces more was read than usual; of what came before that the prompt has the newest alone."""
     rows = [row(n, sender, f"{n}", f"t{n // 2}") for n, sender in enumerate(["user", "assistant"] * 6)]  # type: ignore[arg-type]
     picked = replace(grounding(*rows), regenerates="t4")
-    asked = replace(request(), replaces="t4")
-    prompt = build_prompt(replace(RULES, newest=4), asked, picked)
-    assert [message.content for message in prompt.messages[1:-1]] == ["4", "5", "6", "7"]
+    asked = replace(request(), replaces="t4", **fields)
+    prompt = build_prompt(replace(RULES, newest=4, newest_for_long=6), asked, picked)
+    assert [message.content for message in prompt.messages[1:-1]] == [*known]
 
 
 def test_rows_of_older_back_ends_pair_with_their_neighbours() -> None:

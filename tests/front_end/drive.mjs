@@ -5,6 +5,7 @@
 //
 // SDK        one of sdk.mjs
 // SCENARIO   JSON: {api, chat, body?, history?, messages?, resume?, resume_on_reload?, steps}
+//            last_only: of the chat's messages only the last two are sent
 //            history: where the messages to start with are read; resume: whether the page is shown with useChat's resume
 // steps      {do: "send", text | parts}   {do: "edit", index, text}   {do: "regenerate", index?}   {do: "again"}
 //            {do: "resume"}   {do: "wait"} for a resume that began by itself   {do: "reload"} a new page, the history read
@@ -24,6 +25,10 @@ setTimeout(() => process.exit(3), 40_000).unref();
 let page; // what useChat returned when it was rendered last
 let answers = 0;
 const reading = new Set(); // answers that are not read to their end
+
+// As README.md has it.
+const lastOnly = ({ id, messages, trigger, messageId, body }) =>
+  ({ body: { ...body, id, trigger, messageId, messages: messages.slice(-2) } });
 
 function tell(event, facts) {
   writeSync(1, JSON.stringify({ event, at: performance.now() - started, ...facts }) + "\n");
@@ -102,7 +107,9 @@ async function show(resume) {
   let messages = scenario.messages ?? [];
   if (scenario.history) messages = await (await fetch(base + scenario.history, { headers })).json();
   root?.unmount();
-  const transport = new DefaultChatTransport({ api: base + scenario.api, headers, body: scenario.body, fetch: watchedFetch });
+  const { api, body, last_only } = scenario;
+  const more = last_only ? { prepareSendMessagesRequest: lastOnly } : {};
+  const transport = new DefaultChatTransport({ api: base + api, headers, body, fetch: watchedFetch, ...more });
   const onData = ({ type, data }) => tell("data", { type, data });
   const onFinish = ({ isAbort, isDisconnect, isError }) => tell("finish", { isAbort, isDisconnect, isError });
   const options = { id: scenario.chat, messages, transport, onData, onFinish, resume };

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 SDKS = ("sdk5", "sdk5first", "sdk6", "sdk6first")
 """The newest and the first of lines 5 and 6; the first ones take no field that the protocol has not."""
 GET_NODE = "install Node.js 20 or later"
-GET_SDK = "the AI SDK is not installed; to run this test: npm ci --prefix tests/front_end/npm"
+GET_SDK = "the AI SDK is not installed; to run this test: make front-end"
 DRIVE_S = 60.0
 Message = dict[str, Any]
 Step = dict[str, Any]

@@ -21,8 +21,8 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from app.errors import CallerFault, Fault, ModelFault, OverloadFault
-from app.receive.payload import PayloadRules
-from app.receive.ui_messages import UiRequest, parse_ui
+from app.receive.payload import PayloadRules, read_json
+from app.receive.ui_messages import UiRequest, read_ui
 from app.respond.ui_history import ui_messages
 from app.respond.ui_stream import HEADERS, PING, UiStream, fault_sentence, refusal, start_metadata
 from app.standing import MESSAGE_ID, turn_of
@@ -105,7 +105,7 @@ class PaperServer:
 
     async def _chat(self, body: bytes, receive: Receive, send: Send) -> None:
         try:
-            asked = parse_ui(body, RULES)
+            asked = read_ui(read_json(body), RULES)
         except CallerFault as fault:
             await _refuse(send, fault.kind.status, fault)
             return

@@ -9,10 +9,12 @@ import pytest
 from tests.front_end.driver import SDKS, Seen, Step, drive, program
 from tests.server.process import AT_ONCE, ServerProcess, running
 from tests.server.rows import turn_rows
+from tests.server.streaming import opened
 
 NEWEST = ("sdk5", "sdk6")
 HOLDS = "Hold on [[fault: stall after=3 for=1.5]]"
 STOP = {"stop_after": 5}
+HISTORY = "/chat/history?page_id=page-1&format=ui"
 Played = tuple[list[Seen], ServerProcess]
 
 
@@ -127,6 +129,24 @@ def test_an_earlier_answer_is_asked_for_again(step: Conversation, played: Played
     assert question["context_data"]["regenerates"] == step("first").messages[1]["id"]
 
 
+def test_the_end_of_the_chat_is_all_that_need_be_sent(sdk: str, tmp_path: Path) -> None:
+    """The server has its own history: what follows, is asked again, edited or tried again is the same turn as ever."""
+    steps: list[Step] = [
+        *(send(f"{word} {AT_ONCE}") for word in ("One", "Two")),
+        {"do": "regenerate"},
+        send("Hold on [[fault: stall after=3]]", **STOP),
+        {"do": "again"},
+        {"do": "edit", "index": 2, "text": f"Two, but shorter {AT_ONCE}"},
+    ]
+    with running(tmp_path, LLM_IDLE_TIMEOUT="1") as server:
+        whole = drive(sdk, server.url, "demo", steps, chat="whole")
+        ends = drive(sdk, server.url, "demo", steps, chat="ends", last_only=True)
+    assert [len(seen.requests[0]["body"]["messages"]) for seen in whole] == [1, 3, 3, 5, 6, 3]
+    assert [len(seen.requests[0]["body"]["messages"]) for seen in ends] == [1, 2, 2, 2, 2, 2]
+    assert [(seen.status, len(seen.messages)) for seen in ends] == [(seen.status, len(seen.messages)) for seen in whole]
+    assert [known(seen) for seen in (ends[0], ends[1], ends[2], ends[5])] == [0, 2, 2, 2]
+
+
 def test_a_page_that_comes_back_sees_the_whole_answer(sdk: str, tmp_path: Path) -> None:
     """With `on_disconnect: continue` the turn goes on; resuming brings all of it; then there is nothing to resume.
 
@@ -146,6 +166,54 @@ def test_a_page_that_comes_back_sees_the_whole_answer(sdk: str, tmp_path: Path) 
     assert stored["message"].startswith(left.texts[-1])
     assert (stored["context_data"]["finish"], resumed.messages[-1]["metadata"]["saved"]) == ("stop", "database")
     assert [seen.answers[0]["status"] for seen in (resumed, again)] == [200, 204]
+
+
+def on_screen(seen: Seen) -> list[tuple[str, str, str]]:
+    """Return what a page shows, and what it knows its messages by."""
+    return [(each["id"], each["role"], text) for each, text in zip(seen.messages, seen.texts, strict=True)]
+
+
+def test_a_new_page_starts_from_the_history(sdk: str, tmp_path: Path) -> None:
+    """It shows what the old one did, goes on from there, asks again and edits; and so does the page after it."""
+    with running(tmp_path) as server:
+        *_, old = drive(sdk, server.url, "demo", [send(f"One {AT_ONCE}"), send(f"Two {AT_ONCE}")])
+        new, third, again, edited, fourth, newest = drive(
+            sdk, server.url, "demo",
+            [
+                {"do": "reload"}, send(f"Three {AT_ONCE}"), {"do": "regenerate"},
+                {"do": "edit", "index": 2, "text": f"And two? {AT_ONCE}"}, send(f"Four {AT_ONCE}"), {"do": "reload"},
+            ],
+            history=HISTORY,
+        )  # fmt: skip
+    assert on_screen(new) == on_screen(old)
+    for was, now in zip(old.messages, new.messages, strict=True):
+        kept = {"conversation_id", "turn_id", "trace_id", "token_usage"} & was.get("metadata", {}).keys()
+        assert {name: now["metadata"][name] for name in kept} == {name: was["metadata"][name] for name in kept}
+    counts = [(known(seen), len(seen.messages)) for seen in (third, again, edited, fourth)]
+    assert counts == [(4, 6), (4, 6), (2, 4), (4, 6)]
+    for before, after in ((third, again), (old, edited)):
+        question, _ = turn_rows(tmp_path, after.messages[-1]["id"])
+        assert question["context_data"]["regenerates"] == before.messages[-1]["id"]
+    assert on_screen(newest) == on_screen(fourth)
+    assert fourth.texts[::2] == [f"{text} {AT_ONCE}" for text in ("One", "And two?", "Four")]
+
+
+def test_a_new_page_does_not_show_an_answer_twice(sdk: str, tmp_path: Path) -> None:
+    """A turn that ended with nobody there is in the history, so the page that resumes after it finds nothing."""
+    with running(tmp_path) as server:
+        with opened(
+            server, "Hold on [[fault: stall after=3 for=0.5]]", page_id="page-1", on_disconnect="continue"
+        ) as left:
+            seen = left.deltas(1)
+        turn_id = left.read[0]["messageId"]
+        server.wait_for_log("turn.finished", turn_id=turn_id)
+        server.wait_for_gauge("edge_turns_inflight", 0)
+        (new,) = drive(sdk, server.url, "demo", [{"do": "wait"}], history=HISTORY, resume=True)
+    _, stored = turn_rows(tmp_path, turn_id)
+    assert on_screen(new)[1:] == [(turn_id, "assistant", stored["message"])]
+    assert stored["message"] != seen, "it went on when its page had gone"
+    assert [answer["status"] for answer in new.answers] == [204]
+    assert new.error is None
 
 
 def test_a_server_that_ends_says_so(sdk: str, tmp_path: Path) -> None:

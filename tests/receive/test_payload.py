@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import CallerFault
-from app.receive.payload import PayloadRules, parse_chat
+from app.receive.payload import PayloadRules, read_chat, read_json
 from app.turn import TurnRequest
 
 RULES = PayloadRules(max_message_chars=2000)
 
 
 def parse(body: bytes | dict[str, object]) -> TurnRequest:
-    return parse_chat(body if isinstance(body, bytes) else json.dumps(body).encode(), "u1", RULES)
+    return read_chat(read_json(body if isinstance(body, bytes) else json.dumps(body).encode()), "u1", RULES)
 
 
 def refusal(body: bytes | dict[str, object]) -> CallerFault:

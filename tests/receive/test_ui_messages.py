@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import CallerFault
-from app.receive.payload import PayloadRules
-from app.receive.ui_messages import FAR_BACK, MOST_NAMED, UiRequest, is_ui_body, parse_ui, ui_turn
+from app.receive.payload import PayloadRules, read_json
+from app.receive.ui_messages import FAR_BACK, MOST_NAMED, UiRequest, is_ui_body, read_ui, ui_turn
 
 RULES = PayloadRules(max_message_chars=2000)
 QUESTION, ANSWER = "fquyJNEUG2AtInR4", "f244fb7a-877d-48fd-8e4b-69e31c4f79cb"
@@ -31,7 +31,7 @@ def body(*messages: Any, **fields: Any) -> dict[str, Any]:
 
 
 def parse(value: Any) -> UiRequest:
-    return parse_ui(value if isinstance(value, bytes) else json.dumps(value).encode(), RULES)
+    return read_ui(read_json(value if isinstance(value, bytes) else json.dumps(value).encode()), RULES)
 
 
 def refusal(value: Any) -> CallerFault:
@@ -96,7 +96,7 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "messages are none": (body() | {"messages": {}}, ["messages: input should be a valid list"]),
     "nobody asks": (body(assistant()), ["messages: must contain a user message"]),
     "no id": ({"messages": [user()]}, ["id: field required"]),
-    "an empty id": (body(user(), id=""), ["id: value should have at least 1 item after validation, not 0"]),
+    "an empty id": (body(user(), id=""), ["id: must not be empty"]),
     "an id that is none": (body(user(), id=5), ["id: input should be a valid string"]),
     "an endless id": (
         body(user(), id="x" * 256),

@@ -50,6 +50,7 @@ def test_the_chat_body_is_the_contract() -> None:
         "fallback_used": None,
         "warnings": [],
         "saved": "database",
+        "replayed": None,
         "performance_metrics": {
             "db_fetch_time": 0.0,
             "llm_queue_time": 0.0,

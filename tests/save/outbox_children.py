@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,7 +17,7 @@ from typing import Any
 
 import trio
 
-from app.save import outbox_file
+from app.save import outbox_folder
 from app.save.outbox_file import Outbox, open_outbox
 from tests.save.outbox_rows import turn_rows
 
@@ -97,11 +98,15 @@ def adopt(folder: str, line: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
+    async def start() -> None:
+        nonlocal left
+        async with open_outbox(Path(folder)):
+            left = sys.maxsize
+
+    setattr(outbox_folder, "BATCH_ENTRIES", 3)  # noqa: B010 - in this process only, so that a turn is torn in two
+    threading.settrace(trace)
     sys.settrace(trace)
-    claimed, connection, _ = outbox_file._open_new(Path(folder), "full")
-    sys.settrace(None)
-    connection.close()
-    claimed.release()
+    trio.run(start)
 
 
 def child(words: list[str]) -> None:

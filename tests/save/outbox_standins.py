@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from app.clients.ports import LogRow
+from app.clients.ports import LogRow, RowKey
 from app.errors import DatabaseFault
 from app.save.outbox_delivery import OutboxDelivery, OutboxStore
 from app.save.outbox_index import OutboxIndex
@@ -44,8 +44,11 @@ class MemoryOutbox:
         await self.nudge.wait()
         self.nudge = trio.Event()
 
-    def batch(self, max_rows: int, max_bytes: int) -> tuple[OutboxEntry, ...]:
-        return self.index.batch(max_rows, max_bytes)
+    def batch(self, max_rows: int, max_bytes: int, last: Collection[uuid.UUID] = ()) -> tuple[OutboxEntry, ...]:
+        return self.index.batch(max_rows, max_bytes, last)
+
+    def holds(self, conversation_id: uuid.UUID) -> bool:
+        return self.index.holds(conversation_id)
 
     def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
         return self.index.resolve(conversation_id)
@@ -104,13 +107,13 @@ class JudgingDatabase(MemoryDatabase):
             raise error
         return await super().ensure_conversation(user_id, page_id, conversation_id, title)
 
-    async def write_rows(self, rows: Sequence[LogRow]) -> None:
+    async def write_rows(self, rows: Sequence[LogRow]) -> Collection[RowKey]:
         self.sent.append([row.message for row in rows])
         self.at.append(trio.current_time())
         await trio.lowlevel.checkpoint()
         if error := self.verdict(rows):
             raise error
-        await super().write_rows(rows)
+        return await super().write_rows(rows)
 
     def stored_names(self) -> list[str]:
         return [row.message for row in self.rows.values()]
@@ -135,7 +138,7 @@ RULES = DeliveryRules(max_rows=6)
 
 @asynccontextmanager
 async def delivering(
-    outbox: MemoryOutbox, database: JudgingDatabase, told: list[tuple[str, int]] | None = None
+    outbox: MemoryOutbox, database: MemoryDatabase, told: list[tuple[str, int]] | None = None
 ) -> AsyncIterator[None]:
     """Run the delivery meanwhile, with the longest of all jitters."""
     heard = (lambda outcome, entries: told.append((outcome, entries))) if told is not None else (lambda *_: None)

@@ -106,6 +106,65 @@ async def test_a_conversation_that_cannot_be_made_now_waits(
     assert database.stored_names() == both(1)
 
 
+CANNOT_BE_MADE = [fault("P0001"), fault("XX000"), fault("54000"), fault("http_500"), KeyError("a bug")]
+
+
+@pytest.mark.parametrize("error", CANNOT_BE_MADE, ids=repr)
+async def test_a_conversation_that_can_never_be_made_holds_up_only_its_own_rows(
+    error: Exception, autojump_clock: MockClock
+) -> None:
+    """A quota of the deployment's, say, raised by a trigger: its own rows wait and lose nothing, all others go on."""
+    outbox, database = MemoryOutbox(), JudgingDatabase()
+    database.making = lambda id_: error if id_ == uuid.UUID(int=1) else None
+    outbox.put(*turn_rows(1, conversation=1), title="One too many")
+    outbox.put(*turn_rows(2, conversation=2), title="Ann's")
+    async with delivering(outbox, database):
+        outbox.put(*turn_rows(3, conversation=1))
+        outbox.put(*turn_rows(4, conversation=3))
+        await trio.sleep(60)
+        assert database.stored_names() == both(2, 4)
+        assert reasons(outbox) == dict.fromkeys(both(1, 3))
+        assert outbox.paused is None
+        database.making = lambda id_: None
+        await trio.sleep(60)
+    assert database.stored_names() == both(2, 4, 1, 3)
+
+
+@pytest.mark.parametrize("title", ["Ann's", None])
+async def test_however_many_cannot_be_made_the_others_go_on(title: str | None, autojump_clock: MockClock) -> None:
+    """More than are tried before the database counts as ill, and more than a batch takes: those behind get through."""
+    outbox, database = MemoryOutbox(), JudgingDatabase()
+    bad = {uuid.UUID(int=number) for number in range(1, 9)}
+    database.making = lambda id_: fault("P0001") if id_ in bad else None
+    for number in range(1, 9):
+        outbox.put(log_row(number, conversation=number), title="One too many")
+    outbox.put(*turn_rows(9, conversation=9), title=title)
+    async with delivering(outbox, database):
+        await trio.sleep(120)
+    assert database.stored_names() == both(9)
+    assert outbox.statistics().waiting == 8
+
+
+async def test_a_database_that_makes_no_conversation_is_not_asked_for_each(autojump_clock: MockClock) -> None:
+    """Three that fail, and it is taken for ill for this time; at the next time it is asked for others."""
+    outbox, database = MemoryOutbox(), JudgingDatabase(making=lambda id_: fault("57014"))
+    for number in range(1, 7):
+        outbox.put(log_row(number, conversation=number), title="Later")
+    async with delivering(outbox, database):
+        await trio.sleep(5)
+        rounds = max(entry.attempts for entry in outbox.index.entries(9))
+        assert rounds == 5
+        assert [page for page, _ in database.made] == [
+            *["page-1"] * 3,
+            *["page-1", "page-2", "page-3"],
+            *["page-4", "page-5", "page-6"],
+        ]
+        assert database.sent == []
+        database.making = lambda id_: None
+        await trio.sleep(60)
+    assert len(database.rows) == 6
+
+
 async def test_a_look_for_the_row_is_made_under_its_conversations_own_id(autojump_clock: MockClock) -> None:
     """A conversation that lost its page is looked for under the winner's id, for the row's own user."""
     winner, asked = uuid.UUID(int=70), list[tuple[str, uuid.UUID]]()

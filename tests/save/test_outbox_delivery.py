@@ -1,13 +1,13 @@
 """The delivery's rules, on virtual time: bulk and order, what is set aside, what is sent again."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from app.clients.ports import LogRow
+from app.clients.ports import LogRow, RowKey
 from app.save.outbox_delivery import OutboxDelivery
 from app.save.outbox_rules import DeliveryRules
 from tests.save.outbox_rows import log_row, turn_rows
@@ -121,17 +121,25 @@ async def test_a_key_that_is_taken_by_something_else_is_no_delivery(autojump_clo
 
 
 async def test_a_request_that_is_too_large_goes_in_pieces(autojump_clock: MockClock) -> None:
-    """A gateway with a lower bound than ours: row by row it passes; alone too large, it pauses and is kept."""
+    """A gateway with a lower bound than ours: row by row it passes."""
     outbox = filled(1, 2)
     database = JudgingDatabase(verdict=lambda rows: fault("http_413") if len(rows) > 1 else None)
     async with delivering(outbox, database):
         await wait_all_tasks_blocked()
         assert database.stored_names() == both(1, 2)
-        database.verdict = lambda rows: fault("http_413")
-        outbox.put(log_row(3))
+
+
+@pytest.mark.parametrize("others", [(), (2, 3)])
+async def test_a_row_that_is_too_large_by_itself_sets_its_turn_aside(
+    others: tuple[int, ...], autojump_clock: MockClock
+) -> None:
+    """No waiting makes it smaller, and everybody else's rows need not wait for it."""
+    outbox, database = filled(1, *others), JudgingDatabase(verdict=refusing("http_413", "user 1"))
+    async with delivering(outbox, database):
         await wait_all_tasks_blocked()
-        assert outbox.paused == "http_413"
-        assert outbox.statistics().waiting == 1
+    assert database.stored_names() == both(*others)
+    assert reasons(outbox) == dict.fromkeys(both(1), "http_413")
+    assert outbox.paused is None
 
 
 async def test_what_was_written_but_not_acknowledged_is_written_once(autojump_clock: MockClock) -> None:
@@ -139,11 +147,12 @@ async def test_what_was_written_but_not_acknowledged_is_written_once(autojump_cl
     outbox, database = filled(1), JudgingDatabase()
     lost = [True]
 
-    async def write_then_fail(rows: Sequence[LogRow]) -> None:
-        await JudgingDatabase.write_rows(database, rows)
+    async def write_then_fail(rows: Sequence[LogRow]) -> Collection[RowKey]:
+        taken = await JudgingDatabase.write_rows(database, rows)
         if lost:
             lost.clear()
             raise fault("ReadTimeout")
+        return taken
 
     database.write_rows = write_then_fail  # type: ignore[method-assign]
     async with delivering(outbox, database):

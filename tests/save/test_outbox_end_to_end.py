@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ async def test_a_row_arrives_as_it_was_put(place: Place, outbox: Outbox) -> None
     await OutboxDelivery(outbox, place.database).empty()
     found = await place.database.conversation("ann", question.conversation_id, 9)
     assert found is not None
-    assert list(found.messages) == [
+    assert [replace(message, id=None) for message in found.messages] == [
         StoredMessage(
             sender=row.sender, message=odd, created_at=row.created_at, turn_id=str(row.turn_id),
             context_data=row.context_data,
@@ -173,6 +173,27 @@ async def test_an_orphan_keeps_what_was_set_aside(place: Place, tmp_path: Path) 
     assert await place.messages() == ["user 2", "assistant 2"]
     async with open_outbox(tmp_path / "outbox") as again:
         assert [entry.reason for entry in again.entries(9)] == ["22P05", "22P05"]
+
+
+async def test_what_is_deleted_by_hand_ends_its_pause(outbox: Outbox, nursery: trio.Nursery) -> None:
+    """The database refuses us, somebody deletes what waits: the delivery hears of it well before its next attempt."""
+    refusing = httpx.MockTransport(lambda request: httpx.Response(401, json={"code": "PGRST301"}))
+    told = trio.Event()
+    delivery = OutboxDelivery(
+        outbox,
+        SupabaseDatabase(refusing, URL, "wrong key"),
+        DeliveryRules(pause_s=(3600, 3600)),
+        told=lambda outcome, entries: told.set(),
+    )
+    await outbox.put(ann(1))
+    nursery.start_soon(delivery.run)
+    await told.wait()
+    for entry in outbox.entries(9):
+        await outbox.delete(entry.id)
+    with trio.fail_after(20):
+        while outbox.statistics().paused is not None:
+            await trio.lowlevel.checkpoint()  # nobody tells of a pause that is over
+    assert outbox.statistics().waiting == 0
 
 
 async def test_an_orphan_whose_database_refuses_us_is_left(place: Place, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """A database that refuses, is away or chokes, on virtual time: when the delivery pauses, how it comes back."""
 
 import logging
+import uuid
+from collections.abc import Collection
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from app.save.outbox_delivery import OutboxDelivery
+from app.save.outbox_rules import DeliveryRules
 from app.save.outbox_values import OutboxError
+from app.turn import EarlierTurn
 from tests.save.outbox_rows import log_row, names, turn_rows
 from tests.save.outbox_standins import (
     JudgingDatabase,
@@ -161,6 +165,66 @@ async def test_one_row_that_the_database_chokes_on_holds_up_its_own_conversation
     assert database.stored_names()[-3:] == ["assistant 2", "user 3", "assistant 3"]
 
 
+@pytest.mark.parametrize("choking", [range(1), range(3), range(8)], ids=len)
+async def test_however_many_conversations_are_stuck_the_others_go_on(choking: range, autojump_clock: MockClock) -> None:
+    """Be it one with more rows than a batch takes, or more than are tried before the database counts as ill."""
+    outbox = MemoryOutbox()
+    for turn in range(8):
+        outbox.put(log_row(turn, conversation=turn % len(choking)))
+    outbox.put(*turn_rows(9, conversation=9))
+    database = JudgingDatabase(verdict=refusing("P0001", *[f"user {turn}" for turn in range(8)]))
+    async with delivering(outbox, database):
+        await trio.sleep(120)
+        assert database.stored_names() == both(9)
+        database.verdict = lambda rows: None
+        await trio.sleep(60)
+    assert database.stored_names() == [*both(9), *(f"user {turn}" for turn in range(8))]
+
+
+class Forgetful(JudgingDatabase):
+    """A database that takes no second row of a key, and cannot find the first one of some turns when asked for it."""
+
+    unseen: Collection[uuid.UUID] = ()
+
+    async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
+        return None if turn_id in self.unseen else await super().turn(user_id, turn_id)
+
+
+async def test_a_row_whose_place_is_taken_by_nobody_knows_what_holds_up_only_itself(autojump_clock: MockClock) -> None:
+    """Reads lag behind writes, say: it is not dropped but waits, and all others go on, also those of taken places."""
+    unseen, seen = (uuid.uuid5(uuid.NAMESPACE_DNS, key) for key in ("unseen", "seen"))
+    outbox, database = MemoryOutbox(), Forgetful()
+    database.unseen = {unseen}
+    for number, turn_id in enumerate((unseen, seen)):
+        row = log_row(turn_id, conversation=number)
+        database.rows[row.key] = row
+        outbox.put(row)
+    outbox.put(log_row(3, conversation=3))
+    async with delivering(outbox, database):
+        await trio.sleep(60)
+        assert [entry.row.turn_id for entry in outbox.index.entries(9)] == [unseen]
+        assert outbox.statistics().waiting == 1
+        assert "user 3" in database.stored_names()
+        database.unseen = ()
+        await trio.sleep(60)
+    assert len(outbox.index) == 0
+
+
+async def test_a_pause_is_over_when_nothing_waits_any_more(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator has deleted what was refused: nothing is left that the next answer of the database could clear."""
+    outbox, database = filled(1), JudgingDatabase(verdict=lambda rows: fault("PGRST301"))
+    async with delivering(outbox, database):
+        await trio.sleep(100)
+        assert outbox.statistics().paused == "PGRST301"
+        outbox.index.remove([entry.id for entry in outbox.index.entries(9)])
+        outbox.nudge.set()
+        await wait_all_tasks_blocked()
+        assert outbox.statistics().paused is None
+    assert lines(caplog) == [("outbox.paused", "PGRST301"), ("outbox.resumed", None)]
+
+
 async def test_a_delivery_that_cannot_be_noted_is_made_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,3 +268,28 @@ async def test_emptying_gives_up_with_a_reason(autojump_clock: MockClock) -> Non
         assert caught.value.reason == "undeliverable"
         assert len(database.sent) == attempts
         assert outbox.statistics().waiting == 2
+
+
+async def test_emptying_does_not_wait_for_an_open_breaker_for_ever(autojump_clock: MockClock) -> None:
+    """What the breaker says counts as a try, too; but whatever gets through brings patience back."""
+    outbox, database = filled(*range(6)), JudgingDatabase()
+    away, left_alone = fault("ConnectError"), fault("breaker_open", retry_after_s=10)
+    faults = [away, left_alone] * 2
+    database.verdict = lambda rows: faults.pop(0) if faults else None
+    await OutboxDelivery(outbox, database, jitter=highest).empty()
+    assert database.stored_names() == both(*range(6))
+
+    outbox, database = filled(1), JudgingDatabase()
+    database.verdict = lambda rows: away if len(database.sent) == 1 else left_alone
+    with pytest.raises(OutboxError, match="ConnectError"), trio.fail_after(100):
+        await OutboxDelivery(outbox, database, jitter=highest).empty()
+    assert len(database.sent) == 5
+
+
+async def test_emptying_has_patience_while_something_gets_through(autojump_clock: MockClock) -> None:
+    """A batch, a failure, a batch: as often as it takes."""
+    outbox, database = filled(*range(12)), JudgingDatabase()
+    answers = iter([None, fault("ConnectError")] * 12)
+    database.verdict = lambda rows: next(answers)
+    await OutboxDelivery(outbox, database, DeliveryRules(max_rows=2), jitter=highest).empty(patience=2)
+    assert database.stored_names() == both(*range(12))

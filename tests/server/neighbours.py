@@ -77,22 +77,35 @@ def _heard(scope: Message) -> Heard:
     )
 
 
+Around = Callable[[AsgiApp], AsgiApp]
+
+
+def _as_it_is(app: AsgiApp) -> AsgiApp:
+    return app
+
+
 @contextmanager
-def model_host() -> Iterator[Neighbour]:
-    """Serve the scripted model; `OPENAI_BASE_URL` is its URL with `/v1`."""
+def model_host(around: Around = _as_it_is) -> Iterator[Neighbour]:
+    """Serve the scripted model, with something `around` it; `OPENAI_BASE_URL` is its URL with `/v1`."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsgiApp]:
-        yield ScriptedModel()
+        yield around(ScriptedModel())
 
     with _served(opened) as neighbour:
         yield neighbour
 
 
 @contextmanager
-def database_host(path: Path) -> Iterator[Neighbour]:
-    """Serve the embedded database at `path`; `SUPABASE_URL` is its URL."""
-    with _served(partial(open_embedded_supabase, path)) as neighbour:
+def database_host(path: Path, around: Around = _as_it_is) -> Iterator[Neighbour]:
+    """Serve the embedded database at `path`, with something `around` it; `SUPABASE_URL` is its URL."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsgiApp]:
+        async with open_embedded_supabase(path) as app:
+            yield around(app)
+
+    with _served(opened) as neighbour:
         yield neighbour
 
 

@@ -13,7 +13,7 @@ from tests.server.rows import turn_rows
 FIELDS = {
     "response", "model", "timestamp", "support_type", "selected_acts", "state_snapshot", "project_plan",
     "decision_metadata", "metrics", "debug_info", "conversation_id", "history_count", "error", "warning",
-    "fallback_used", "saved", "performance_metrics", "turn_id", "trace_id",
+    "fallback_used", "saved", "replayed", "performance_metrics", "turn_id", "trace_id",
 }  # fmt: skip
 TYPES = {"理解深化", "道筋提示", "視点転換", "行動活性化", "絞り込み", "意思決定"}
 ACTS = {"Clarify", "Inform", "Probe", "Act", "Reframe", "Outline", "Decide", "Reflect"}

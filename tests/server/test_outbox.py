@@ -123,7 +123,7 @@ def test_a_full_outbox_refuses_before_the_model_is_paid(town: Town) -> None:
         response = server.ask(f"One too many {AT_ONCE}")
         problem(response, 503, "overloaded")
         assert response.headers["retry-after"] == "5"
-        assert server.lines("turn.refused", error="outbox_full")
+        server.wait_for_log("turn.refused", error="outbox_full")
         assert readiness(server) == (200, ["outbox"])
         assert len(model.heard) == asked
         town.database.become(WELL)

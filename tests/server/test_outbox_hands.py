@@ -47,7 +47,8 @@ def test_ops_see_and_act(town: Town) -> None:
         assert "secret" not in json.dumps(listing)
         assert "demo" not in json.dumps(listing)
         assert server.http.get("/ops/outbox?limit=1").json()["entries"] == [ops(server)["entries"][0]]
-        problem(server.http.get("/ops/outbox?limit=all"), 422, "invalid_request")
+        for limit in ("all", "0", "1001", "000000100999"):
+            problem(server.http.get(f"/ops/outbox?limit={limit}"), 422, "invalid_request")
 
         changed = server.http.delete(f"/ops/outbox/{answer['id']}").json()
         assert (changed["waiting"], changed["reverts_on_restart"]) == (1, False)
@@ -100,6 +101,12 @@ def test_an_orphan_is_emptied_by_hand(town: Town) -> None:
     """`outbox deliver FILE`: 1 while the database does not take it, 0 when it did, 2 when there is no such file."""
     file = orphan(town)
     settings = {"SUPABASE_URL": town.database.url, **KEYS}
+
+    ended = run_command(town.folder, "outbox", "deliver", str(file), **settings)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    first, *_, last = ended.stderr.splitlines()
+    assert json.loads(first)["event"] == "outbox.delivery_fails", "it is not silent while it tries on"
+    assert "the rest is still there" in last
 
     town.database.become(REFUSED)
     ended = run_command(town.folder, "outbox", "deliver", str(file), **settings)

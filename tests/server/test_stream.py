@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "our body": ("/chat/stream", {"message": f"What is a river? {AT_ONCE}"}),
     "the SDK's body": ("/chat/stream", sdk_body(f"What is a river? {AT_ONCE}")),
-    "the SDK's body to /chat": ("/chat", sdk_body(f"What is a river? {AT_ONCE}")),
+    "the SDK's body to /chat": ("/chat", sdk_body(f"What is a river? {AT_ONCE}", "page-2")),
 }
 
 
@@ -101,7 +101,9 @@ UNKNOWN = str(uuid.UUID(int=7))
 # What is wrong -> our body, the SDK's, the user, status and code.
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, int, str]] = {
     "nobody": ({"message": "a"}, sdk_body("a"), "not a user", 401, "unauthenticated"),
-    "no such project": ({"message": "a", "project_id": 99}, sdk_body("a", project_id=99), "demo", 404, "not_found"),
+    "no such project": (
+        {"message": "a", "project_id": 99}, sdk_body("a", "page-3", project_id=99), "demo", 404, "not_found",
+    ),
     "an empty message": ({"message": " "}, sdk_body(" "), "demo", 400, "message_empty"),
     "a long message": ({"message": "a" * 2001}, sdk_body("a" * 2001), "demo", 400, "message_too_long"),
     "a wrong field": (

@@ -92,7 +92,7 @@ def test_the_page_names_the_project_beside_the_chats_id(
     server: ServerProcess, fields: dict[str, Any], project: int | None
 ) -> None:
     """`page_id` in the SDK's body decides the project, and not the conversation."""
-    read = ask(server, "Which project?", "q1", chat="any chat", **fields)
+    read = ask(server, "Which project?", f"of {project}", chat="any chat", **fields)
     assert read.metadata["context_metadata"]["project_id"] == project
     (conversation,) = stored(server.data_dir, "chat_conversations", id=read.metadata["conversation_id"])
     assert conversation["page_id"] == "any chat"

@@ -13,7 +13,7 @@ from tests.server.rows import stored, turn_rows
 FIELDS = {
     *("response", "timestamp", "token_usage", "context_metadata", "support_type", "selected_acts", "state_snapshot"),
     *("project_plan", "decision_metadata", "metrics", "conversation_id", "turn_id", "trace_id", "fallback_used"),
-    *("warnings", "saved", "performance_metrics"),
+    *("warnings", "saved", "replayed", "performance_metrics"),
 }
 AGENT_FIELDS = ("support_type", "selected_acts", "state_snapshot", "project_plan", "decision_metadata", "metrics")
 TIMINGS = {"db_fetch_time", "llm_queue_time", "llm_response_time", "db_save_time", "total_time"}

@@ -14,6 +14,7 @@ Rules:
 """
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections import deque
@@ -140,6 +141,7 @@ def _open(path: Path, schema: Sequence[Path]) -> Store:
     with contextlib.ExitStack() as opened:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(path)
             connections = [opened.enter_context(contextlib.closing(_connect(path))) for _ in range(1 + READERS)]
             migrate(connections[0], schema)
             catalog = read_catalog(connections[0])
@@ -151,6 +153,12 @@ def _open(path: Path, schema: Sequence[Path]) -> Store:
     for reader in connections[1:]:
         reader.execute("PRAGMA query_only = ON")
     return Store(connections[0], connections[1:], catalog)
+
+
+def _make_private(path: Path) -> None:
+    """Make a new file one that nobody else may read; SQLite makes what stands beside it alike."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
