@@ -18,7 +18,8 @@ from opentelemetry.metrics import Meter
 from app.bootstrap.upstreams import open_database
 from app.clients.ports import Database
 from app.errors import StartError
-from app.save.outbox_delivery import OutboxDelivery, deliver_file
+from app.save.outbox_by_hand import deliver_file
+from app.save.outbox_delivery import OutboxDelivery
 from app.save.outbox_file import Outbox, open_outbox
 from app.save.outbox_rules import DeliveryRules
 from app.save.outbox_values import OutboxError, OutboxLimits

@@ -10,9 +10,8 @@ import logging
 import random
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -23,8 +22,9 @@ import trio
 from app.clients import USER_AGENT, basic_authorization
 from app.clients.breaker import Breaker, BreakerOpenError, Verdict
 from app.clients.ports import LogRow, RowKey
+from app.clients.supabase_rows import columns_of, json_of, message_of, promised, rows_of, text_of
 from app.errors import DatabaseFault
-from app.turn import Conversation, EarlierTurn, Project, StoredMessage, is_of_key
+from app.turn import Conversation, EarlierTurn, Project, is_of_key
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,8 @@ class SupabaseDatabase:
         )
         if not rows:
             return None
-        with _promised():
-            messages = tuple(_message(row) for row in reversed(rows[0]["chat_logs"]))
+        with promised():
+            messages = tuple(message_of(row) for row in reversed(rows[0]["chat_logs"]))
             return Conversation(id=uuid.UUID(rows[0]["id"]), messages=messages)
 
     async def project(self, user_id: str, project_id: str) -> Project | None:
@@ -141,8 +141,8 @@ class SupabaseDatabase:
         rows = await self._select_if_typed("projects", query)
         if not rows:
             return None
-        with _promised():
-            texts = {name: _text(rows[0][name]) for name in ("theme", "question", "hypothesis")}
+        with promised():
+            texts = {name: text_of(rows[0][name]) for name in ("theme", "question", "hypothesis")}
             return Project(id=rows[0]["id"], **texts)
 
     async def ensure_conversation(
@@ -161,13 +161,13 @@ class SupabaseDatabase:
             row["id"] = str(uuid.uuid4())
             made = await self._insert("chat_conversations", [row], on_conflict="user_id,page_id", returning="id")
         if made:
-            with _promised():
+            with promised():
                 return uuid.UUID(made[0]["id"])
         query = {"select": "id", "user_id": f"eq.{user_id}", "page_id": f"eq.{page_id}", "limit": "1"}
         winner = await self._select("chat_conversations", query)
         if not winner:
             raise DatabaseFault("database_unavailable", "the conversation was deleted while it was made")
-        with _promised():
+        with promised():
             return uuid.UUID(winner[0]["id"])
 
     async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
@@ -180,8 +180,8 @@ class SupabaseDatabase:
         rows = await self._select("chat_logs", query, again=False)
         if not rows:
             return None
-        with _promised():
-            by_sender = {message.sender: message for message in map(_message, rows)}
+        with promised():
+            by_sender = {message.sender: message for message in map(message_of, rows)}
             return EarlierTurn(
                 conversation_id=uuid.UUID(rows[0]["conversation_id"]),
                 question=by_sender.get("user"),
@@ -192,12 +192,12 @@ class SupabaseDatabase:
         """Insert the rows in one request, which PostgREST makes one transaction. See `Database`."""
         asked = {row.key for row in rows if is_of_key(row.turn_id)}
         written = await self._insert(
-            "chat_logs", [_log_row(row) for row in rows], on_conflict="turn_id,sender",
+            "chat_logs", [columns_of(row) for row in rows], on_conflict="turn_id,sender",
             returning="turn_id,sender" if asked else "",
         )  # fmt: skip
         if not asked:
             return ()
-        with _promised():
+        with promised():
             return asked - {(uuid.UUID(row["turn_id"]), row["sender"]) for row in written}
 
     async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
@@ -209,10 +209,10 @@ class SupabaseDatabase:
             "created_at": f"eq.{written_at.isoformat()}",
             "select": "turn_id",
         }
-        columns = _log_row(row)
+        columns = columns_of(row)
         changes = {name: columns[name] for name in ("message", "context_data", "created_at")}
         headers = {**_JSON, "content-profile": "public", "prefer": "return=representation"}
-        return bool(await self._send("PATCH", "chat_logs", query, headers, _json(changes), again=False))
+        return bool(await self._send("PATCH", "chat_logs", query, headers, json_of(changes), again=False))
 
     async def _select_if_typed(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
         try:
@@ -231,7 +231,7 @@ class SupabaseDatabase:
         query = {"on_conflict": on_conflict} | ({"select": returning} if returning else {})
         prefer = f"resolution=ignore-duplicates,return={'representation' if returning else 'minimal'}"
         headers = {**_JSON, "content-profile": "public", "prefer": prefer}
-        return await self._send("POST", table, query, headers, _json(rows))
+        return await self._send("POST", table, query, headers, json_of(rows))
 
     async def _send(
         self,
@@ -308,7 +308,7 @@ class SupabaseDatabase:
             raise
         if 200 <= status < 300:
             verdict.good()
-            return _rows(answer)
+            return rows_of(answer)
         fault = _fault(status, answer, what)
         if fault.ask_again and fault.error_type not in _OUR_OWN_RACE:
             verdict.bad()
@@ -332,18 +332,6 @@ class SupabaseDatabase:
         return response.status_code, bytes(body)
 
 
-def _rows(answer: bytes) -> list[dict[str, Any]]:
-    if not answer:
-        return []
-    try:
-        rows = json.loads(answer)
-    except (ValueError, RecursionError) as exc:
-        raise DatabaseFault("database_unavailable", "the answer is not JSON", error_type="not_json") from exc
-    if not isinstance(rows, list):
-        raise DatabaseFault("database_unavailable", "the answer is not a list of rows", error_type="not_json")
-    return rows
-
-
 def _fault(status: int, answer: bytes, what: str) -> DatabaseFault:
     code = ""
     try:
@@ -355,54 +343,3 @@ def _fault(status: int, answer: bytes, what: str) -> DatabaseFault:
     fault = DatabaseFault("database_unavailable", f"{what}: {status} {error_type}", error_type=error_type)
     fault.ask_again = error_type in _MAY_PASS
     return fault
-
-
-@contextmanager
-def _promised() -> Iterator[None]:
-    """Tell a row that is not as the select asked for it from a fault of ours."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise DatabaseFault("database_unavailable", "a row is not as it was asked for", error_type="bad_row") from exc
-
-
-def _message(row: Mapping[str, Any]) -> StoredMessage:
-    context = row["context_data"]
-    return StoredMessage(
-        sender="user" if row["sender"] == "user" else "assistant",
-        message=_text(row["message"]),
-        created_at=_time(row["created_at"]),
-        turn_id=row["turn_id"],
-        context_data=context if isinstance(context, dict) else {},
-        id=row["id"],
-    )
-
-
-def _text(value: Any) -> str:
-    """Return a column of text, empty when it is null."""
-    if value is not None and not isinstance(value, str):
-        raise TypeError("not a text")
-    return value or ""
-
-
-def _time(text: str) -> datetime:
-    """Return a stored time; older deployments' columns have no zone, and hold UTC."""
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
-
-
-def _log_row(row: LogRow) -> dict[str, Any]:
-    return {
-        "turn_id": str(row.turn_id),
-        "sender": row.sender,
-        "user_id": row.user_id,
-        "page": row.page,
-        "conversation_id": str(row.conversation_id),
-        "message": row.message,
-        "context_data": row.context_data,
-        "created_at": row.created_at.isoformat(),
-    }

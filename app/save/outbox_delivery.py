@@ -21,7 +21,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import trio
@@ -29,7 +28,6 @@ import trio
 from app.clients.ports import Database, LogRow
 from app.errors import DatabaseFault
 from app.save.one_answer import what_stands
-from app.save.outbox_file import open_orphan
 from app.save.outbox_rules import DeliveryRules, Judgement, is_answer, judge, wait_s
 from app.save.outbox_values import OutboxEntry, OutboxError, OutboxStatistics
 from app.standing import is_superseded, one_of_each_key
@@ -399,22 +397,3 @@ def _note_what_stands(entries: Sequence[OutboxEntry], standing: LogRow | StoredM
 def _may_be_the_row(obstacle: _Obstacle) -> bool:
     """Return whether the database lives, and yet did not take it; or it was we who could not send it."""
     return obstacle.judgement == "back_off" and (is_answer(obstacle.reason) or obstacle.reason == UNFORESEEN)
-
-
-async def deliver_file(
-    path: Path,
-    database: Database,
-    rules: DeliveryRules | None = None,
-    told: Callable[[ReplayOutcome, int], None] = lambda outcome, entries: None,
-    telemetry: ReplayTelemetry | None = None,
-) -> OutboxStatistics:
-    """Deliver what a process that is gone has left behind, and return what is left: entries that were set aside.
-
-    Emptied, the file is removed. `told` and `telemetry` are as of `OutboxDelivery`.
-
-    Raises:
-        OutboxError: there is no such file, it belongs to a process that runs, or the database does not take it.
-    """
-    async with open_orphan(path) as outbox:
-        await OutboxDelivery(outbox, database, rules, told=told, telemetry=telemetry).empty()
-        return outbox.statistics()

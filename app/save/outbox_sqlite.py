@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from app.clients.ports import LogRow
 from app.save.outbox_values import MAX_WINNERS, OutboxEntry, OutboxError
+from app.sqlite_wal import switch_to_wal
 from app.turn import Sender
 
 Sync = Literal["full", "normal"]
@@ -116,25 +116,12 @@ def connect(path: Path, sync: Sync) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection)
-        _switch_to_wal(connection)
+        switch_to_wal(connection, BUSY_TIMEOUT_S)
         connection.execute(f"PRAGMA synchronous = {sync}")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Make the file a WAL one; the switch is refused at once, without the busy timeout, while somebody reads."""
-    give_up = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-        time.sleep(0.005)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

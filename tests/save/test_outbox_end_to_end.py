@@ -14,7 +14,8 @@ from app.clients.in_process import InProcessTransport
 from app.clients.supabase import SupabaseDatabase
 from app.embedded.postgrest import open_embedded_supabase
 from app.fetch.history import conversation_id
-from app.save.outbox_delivery import OutboxDelivery, deliver_file
+from app.save.outbox_by_hand import deliver_file
+from app.save.outbox_delivery import OutboxDelivery
 from app.save.outbox_file import Outbox, open_outbox
 from app.save.outbox_rules import DeliveryRules
 from app.save.outbox_values import OutboxError

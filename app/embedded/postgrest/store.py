@@ -16,7 +16,6 @@ Rules:
 import contextlib
 import os
 import sqlite3
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ from app.embedded.postgrest.migrations import migrate
 from app.embedded.postgrest.patterns import lower_case
 from app.embedded.postgrest.tables import Catalog, read_catalog
 from app.embedded.postgrest.violations import file_failure
+from app.sqlite_wal import switch_to_wal
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
@@ -170,7 +170,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         cached_statements=CACHED_STATEMENTS,
     )
     try:
-        _switch_to_wal(connection)
+        switch_to_wal(connection, BUSY_TIMEOUT_S)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.create_function("lower_case", 1, lower_case, deterministic=True)
@@ -178,23 +178,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Make the file a WAL one, once and for all; waits for other openers itself.
-
-    The switch is refused at once, without the busy timeout, while another process has begun to write: of 1,200
-    openings, eight at a time on a new file, 3 failed.
-    """
-    give_up = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-        time.sleep(0.005)
 
 
 def _failure(error: sqlite3.Error) -> str:
