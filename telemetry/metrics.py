@@ -27,7 +27,6 @@ class Instruments:
     limiter_wait: Histogram
     warnings: Counter
     fallbacks: Counter
-    upstream_rejections: Counter
     edge_refusals: Counter
     edge_drops: Counter
 
@@ -58,9 +57,6 @@ def build_instruments(meter: Meter) -> Instruments:
         limiter_wait=seconds(names.LIMITER_WAIT, "Wait for a slot of the model limiter."),
         fallbacks=meter.create_counter(names.FALLBACKS, description="Turns that went on in a second-best way."),
         warnings=meter.create_counter(names.WARNINGS, description="Warnings given with an answer."),
-        upstream_rejections=meter.create_counter(
-            names.UPSTREAM_REJECTIONS, description="Answers with which the model's host refused a call."
-        ),
         edge_refusals=meter.create_counter(
             names.REFUSALS, description="Requests that were no proper HTTP, and connections over the limit."
         ),
@@ -75,16 +71,17 @@ def watch(
     name: str,
     read: Callable[[], float],
     description: str,
-    attributes: Mapping[str, str] | None = None,
+    attributes: Callable[[], Mapping[str, str]] = dict,
     unit: str = "",
 ) -> None:
-    """Make gauge `name`, whose value is whatever `read` returns at the moment of a collection.
+    """Make gauge `name`, whose value is whatever `read` returns at the moment of a collection, and its labels
+    whatever `attributes` does.
 
-    `read` runs in the collecting thread: it must only look.
+    Both run in the collecting thread: they must only look.
     """
 
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(read(), attributes)
+        yield Observation(read(), attributes())
 
     meter.create_observable_gauge(name, [observe], unit=unit, description=description)
 

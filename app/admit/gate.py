@@ -77,13 +77,18 @@ class Gate:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._limiter = trio.CapacityLimiter(_whole(slots))
-        self._queue_timeout_s = queue_timeout_s
-        self._queue_max = queue_max
+        self.queue_timeout_s = queue_timeout_s
+        self.queue_max = queue_max
         self._line: Line[_Turn] = Line(per_user_max)
         self._spares = Spares(self._limiter)
         self._wall = wall
         self._now = trio.lowlevel.current_clock().current_time
         self._notes = GateNotes()
+
+    @property
+    def per_user_max(self) -> int:
+        """How many calls of one user there may be at once."""
+        return self._line.per_user_max
 
     @property
     def total(self) -> int:
@@ -127,13 +132,15 @@ class Gate:
     def resize(self, total: int, reason: Reason, *, who: str = "", why: str = "") -> None:
         """Let there be `total` slots from now on. No call in flight is touched: after a cut, fewer begin.
 
+        A person's word is noted even where there were as many before: it may have changed who decides.
+
         Raises:
             ValueError: `total` is no whole number, or under 1.
         """
         change = LimiterChange(
             at_s=self._wall(), before=self.total, after=_whole(total), reason=reason, who=who, why=why
         )
-        if change.before == change.after:
+        if change.before == change.after and reason != "manual":
             return
         self._notes.change(change)
         self._limiter.total_tokens = total
@@ -213,7 +220,7 @@ class Gate:
         trace.let_in()
         self._line.join(turn)
         self._hand_out()
-        with trio.move_on_after(self._queue_timeout_s):
+        with trio.move_on_after(self.queue_timeout_s):
             await turn.decided.wait()
         if turn not in self._line.running:
             self._line.leave(turn)
@@ -242,7 +249,7 @@ class Gate:
         self._tell_places(again=again)
 
     def _is_full(self, place: Place) -> bool:
-        return place.number > 0 and len(self._line.waiting) >= self._queue_max
+        return place.number > 0 and len(self._line.waiting) >= self.queue_max
 
     def _refuses(self, user: str, place: Place) -> Shed | None:
         """Return why a turn that comes now must be refused, if it must.
@@ -252,7 +259,7 @@ class Gate:
         """
         if self._is_full(place) and self._line.one_too_many(user) is None:
             return "queue_full"
-        return "predicted_wait" if place.behind * self._notes.mean_s > self._queue_timeout_s else None
+        return "predicted_wait" if place.behind * self._notes.mean_s > self.queue_timeout_s else None
 
     def _refusal(self, why: Shed, place: Place) -> OverloadFault:
         """Return the refusal of a turn that would have this place if it came back now; that long it is to stay away."""

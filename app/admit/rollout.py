@@ -64,11 +64,34 @@ def position_of(user_id: str) -> float:
 
 
 class Rollout:
-    """The rules in force; assign `rules` to change them."""
+    """The rules in force; assign `rules` to change them.
 
-    def __init__(self, rules: RolloutRules, draw: Callable[[], float] = random.random) -> None:
-        self.rules = rules
+    Args:
+        rules: at the start.
+        draw: uniform in [0, 1).
+        on_rollback: told whenever the rules send a feature back to the sequential plan, at the start too.
+    """
+
+    def __init__(
+        self,
+        rules: RolloutRules,
+        draw: Callable[[], float] = random.random,
+        on_rollback: Callable[[], None] = lambda: None,
+    ) -> None:
         self._draw = draw
+        self._on_rollback = on_rollback
+        self.rules = rules
+
+    @property
+    def rules(self) -> RolloutRules:
+        """The rules in force."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: RolloutRules) -> None:
+        self._rules = rules
+        if not (rules.chat.optimized and rules.agent.optimized):
+            self._on_rollback()
 
     def plan(self, feature: Feature, user_id: str) -> Plan:
         """Return the plan of a turn that a user begins now."""

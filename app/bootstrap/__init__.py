@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from app.admit.steered_model import Steering
 from app.bootstrap.joining import Parts, join
 from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
@@ -51,21 +52,24 @@ async def run(
     listener = open_listener(*settings.address)
     url = listener_url(listener)
     instance = secrets.token_hex(6)
-    providers, breakers = _providers(instance, metrics=otel_exports("metrics")), Breakers()
+    providers = _providers(instance, metrics=otel_exports("metrics"))
+    breakers, steering = Breakers(), Steering()
     if not settings.outbox:
         _tell_of_stranded(settings.data_dir / FOLDER)
     try:
         async with (
             trio.open_nursery() as services,
             open_database(settings, services, providers, breakers.database) as database,
-            open_model(settings, services, providers, breakers.model) as model,
+            open_model(settings, services, providers, breakers.model, steering) as model,
         ):
             async with (
                 open_delivering_outbox(settings, database, providers) as outbox,
                 open_turn_log(settings.turn_log) as turn_log,
                 trio.open_nursery() as turn_nursery,
             ):
-                parts = join(settings, providers, database, model, turn_nursery, instance, breakers, outbox, turn_log)
+                parts = join(
+                    settings, providers, database, model, turn_nursery, instance, breakers, outbox, turn_log, steering
+                )
                 extend(parts)
                 async with trio.open_nursery() as edge:
                     await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))

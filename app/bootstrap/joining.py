@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 import trio
 from quart_trio import QuartTrio
 
+from app.admit.adaptive import LimitBounds
 from app.admit.door import Door
 from app.admit.gate import Gate
+from app.admit.limiter import MOST, Limiter
 from app.admit.rollout import Rollout, RolloutRules, Share
+from app.admit.steered_model import Steering
 from app.bootstrap.outbox import is_degraded
 from app.bootstrap.upstreams import Breakers, ChosenModel
 from app.chat_turn import ChatTurn
@@ -30,6 +34,7 @@ from app.fetch.prompt import PromptRules
 from app.generate.agent_speaker import AgentSpeaker
 from app.generate.model_call import Generate, ModelRules
 from app.generate.speaker import TutorSpeaker
+from app.ops.limiter_routes import limiter_routes
 from app.ops.outbox_routes import outbox_routes
 from app.ops.recent_turns import RecentTurns
 from app.ops.rollout_routes import rollout_routes
@@ -80,14 +85,16 @@ def join(
     breakers: Breakers | None = None,
     outbox: Outbox | None = None,
     turn_log: TurnLog | None = None,
+    steering: Steering | None = None,
 ) -> Parts:
-    """Join the parts of a server; nothing runs yet."""
+    """Join the parts of a server; nothing runs yet. `steering` is of the model's host, where `model` tells it."""
     instruments = build_instruments(providers.meter)
     gate = _gate(settings, model)
+    limiter = _limiter(settings, model, gate, steering or Steering())
     check_queue = partial(_check_queue, gate, instruments)
     door = Door(model.ready, outbox.has_room if outbox else lambda: True, check_queue)
     chat_turns = _chat_turns(settings, database, outbox, model, door, gate)
-    rollout = Rollout(_rollout_rules(settings))
+    rollout = Rollout(_rollout_rules(settings), on_rollback=limiter.roll_back)
     recent, users = RecentTurns(), ActiveUsers(time.monotonic)
     telemetry = TurnTelemetry(
         tracer=providers.tracer,
@@ -104,8 +111,10 @@ def join(
         dropped=lambda reason: instruments.edge_drops.add(1, {names.REASON: reason}),
     )
     breakers = breakers or Breakers()
-    _watch(providers, gate, turns, edge, door, users, breakers)
-    quart = _application(settings, providers, database, model, turns, door, recent, rollout, instance, breakers, outbox)
+    _watch(providers, limiter, turns, edge, door, users, breakers)
+    quart = _application(
+        settings, providers, database, model, turns, door, recent, rollout, limiter, instance, breakers, outbox
+    )
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
     return Parts(app=app, quart=quart, edge=edge, door=door, gate=gate, turns=turns, recent=recent)
 
@@ -117,6 +126,11 @@ def _gate(settings: Settings, model: ChosenModel) -> Gate:
         queue_max=settings.llm_queue_max,
         per_user_max=settings.llm_per_user_max,
     )
+
+
+def _limiter(settings: Settings, model: ChosenModel, gate: Gate, steering: Steering) -> Limiter:
+    bounds = LimitBounds(minimum=settings.llm_limiter_min, maximum=settings.llm_limiter_max)
+    return Limiter(gate, steering, settings.llm_limiter_mode, bounds, most=model.slots or MOST)
 
 
 def _check_queue(gate: Gate, instruments: Instruments) -> None:
@@ -192,6 +206,7 @@ def _application(
     door: Door,
     recent: RecentTurns,
     rollout: Rollout,
+    limiter: Limiter,
     instance: str,
     breakers: Breakers,
     outbox: Outbox | None,
@@ -221,6 +236,7 @@ def _application(
             *(allow_origins(blueprint, settings.cors_origins) for blueprint in front_end),
             ops_routes(ops, recent, settings.masked, Scrape(providers.scrape).page),
             rollout_routes(ops, rollout),
+            limiter_routes(ops, limiter),
             *([outbox_routes(ops, outbox)] if outbox else ()),
         ],
         max_body_bytes=settings.max_body_bytes,
@@ -229,14 +245,20 @@ def _application(
 
 
 def _watch(
-    providers: Providers, gate: Gate, turns: Turns, edge: Edge, door: Door, users: ActiveUsers, breakers: Breakers
+    providers: Providers, limiter: Limiter, turns: Turns, edge: Edge, door: Door, users: ActiveUsers, breakers: Breakers
 ) -> None:
-    meter, fixed = providers.meter, {names.MODE: "fixed"}
-    watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", fixed)
-    watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", fixed)
-    watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", fixed)
+    meter, gate = providers.meter, limiter.gate
+
+    def mode() -> Mapping[str, str]:
+        return {names.MODE: limiter.mode}
+
+    watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", mode)
+    watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", mode)
+    watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", mode)
     changes = "Changes of the number of slots."
     watch_counts(meter, names.LIMITER_CHANGES, names.REASON, lambda: gate.statistics().changes, changes)
+    failures = "Attempts at a model call that failed, by the host's code or by what broke."
+    watch_counts(meter, names.UPSTREAM_REJECTIONS, names.CODE, limiter.steering.failures, failures)
     watch(meter, names.TURNS_INFLIGHT, turns.in_flight, "Turns that run now.")
     watch(meter, names.CONNECTIONS, edge.connections, "Connections of clients that are open now.")
     watch(meter, names.DRAINING, lambda: float(door.draining), "1 while the server drains.")

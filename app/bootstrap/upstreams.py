@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 import trio
 
+from app.admit.steered_model import SteeredModel, Steering
 from app.clients import supabase
 from app.clients.breaker import Breaker
 from app.clients.by_plan import TransportByPlan
@@ -123,9 +124,16 @@ def _traced(
 
 @asynccontextmanager
 async def open_model(
-    settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
+    settings: Settings,
+    services: trio.Nursery,
+    providers: Providers,
+    breaker: Breaker | None = None,
+    steering: Steering | None = None,
 ) -> AsyncIterator[ChosenModel]:
-    """Yield the model: the configured one, else the embedded one, whose tasks live in `services`."""
+    """Yield the model: the configured one, else the embedded one, whose tasks live in `services`.
+
+    Its host keeps to `steering`, which hears each of its answers.
+    """
     missing = local_model.local_model_missing() if settings.embedded_model == "local" else None
     make: Callable[[httpx.AsyncBaseTransport], ChosenModel]
     if settings.embedded_model is None:
@@ -143,7 +151,7 @@ async def open_model(
     async with _traced(transport, providers, send_traceparent=False) as traced:
         chosen = make(traced)
         resilient_model = ResilientModel(
-            chosen.chat,
+            SteeredModel(chosen.chat, steering or Steering()),
             breaker or Breaker("model"),
             fallback=settings.openai_fallback_model,
             silent_s=settings.llm_first_token_timeout / 2,

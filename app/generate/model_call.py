@@ -83,9 +83,6 @@ class Generate:
                 if end.fallback and stage.name == names.LLM:
                     draft.fallback = "model"
                     trace.fall_back("model")
-        except ModelFault as fault:
-            trace.instruments.upstream_rejections.add(1, {names.CODE: fault.error_type})
-            raise
         finally:
             self._record(draft, trace, stage)
 
