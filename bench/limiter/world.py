@@ -3,7 +3,8 @@
 import logging
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -62,7 +63,7 @@ OURS = Controller(
 
 @dataclass
 class Run:
-    """What became of a run. `timeline` has, for each second, the limit and the calls in flight."""
+    """What became of a run. `timeline` has, for each second, the limit and the calls that the host works on."""
 
     host: Host
     timeline: list[tuple[float, int, int]] = field(default_factory=list)
@@ -118,10 +119,10 @@ class World:
         self._gate.resize(total, reason)
 
     async def watch(self) -> None:
-        """Keep the limit and the calls in flight of each second."""
+        """Keep the limit of each second, and how many calls the host works on."""
         while True:
             limit = self.limit.total if self.limit else 0
-            self.run.timeline.append((trio.current_time(), limit, self.steering.inflight))
+            self.run.timeline.append((trio.current_time(), limit, self.run.host.busy))
             await trio.sleep(1)
 
     async def follow(self, capacity: Callable[[float], float]) -> None:
@@ -162,7 +163,6 @@ def simulate(
     arrivals: list[float] | None = None,
 ) -> Run:
     """Run for so many virtual seconds and return what became of it; without a controller, nothing holds calls back."""
-    logging.getLogger("app.clients.resilient").setLevel(logging.ERROR)
 
     async def main() -> Run:
         world = World(make_host(), controller, seed)
@@ -180,12 +180,31 @@ def simulate(
         return world.run
 
     world_start = 0.0
-    _repeatable(seed)
-    return trio.run(main, clock=MockClock(autojump_threshold=0))
+    with _repeatable(seed), _quietly("app.clients.resilient"):
+        return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def _repeatable(seed: int) -> None:
-    """Let Trio order its tasks by the seed, as Hypothesis makes it do."""
+@contextmanager
+def _repeatable(seed: int) -> Iterator[None]:
+    """Let Trio order its tasks by the seed inside, as Hypothesis makes it do."""
     trio_run = sys.modules["trio._core._run"]
-    setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)  # noqa: B010 - it is Final to the type checker
+    name = "_ALLOW_DETERMINISTIC_SCHEDULING"
+    before = getattr(trio_run, name)
+    setattr(trio_run, name, True)
     trio_run._r.seed(seed)
+    try:
+        yield
+    finally:
+        setattr(trio_run, name, before)
+
+
+@contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    """Have a logger pass on errors alone inside: each refusal is a warning."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
