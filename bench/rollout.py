@@ -63,6 +63,7 @@ def server(plan: str, pool: int, database_s: float) -> Iterator[str]:
             "OPENAI_API_POOL_SIZE": str(pool),
             "SUPABASE_MAX_CONNECTIONS": "200",
             "LLM_QUEUE_TIMEOUT": "30",
+            "LLM_QUEUE_MAX": "1000",
             "ENABLE_CHAT_RATE_LIMIT": "false",
             "LOG_LEVEL": "info",
         }

@@ -51,6 +51,7 @@ def our_settings(upstream: str, pool: str = POOL) -> dict[str, str]:
         "OPENAI_BASE_URL": upstream + "/v1",
         "OPENAI_MODEL": bodies.MODEL,
         "OPENAI_API_POOL_SIZE": pool,
+        "LLM_QUEUE_MAX": "1000",  # the others let everybody wait
         "SUPABASE_MAX_CONNECTIONS": pool,
         "BODY_TIMEOUT": "900",  # for connections that are held open in the middle of a request
     }

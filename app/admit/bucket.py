@@ -5,8 +5,9 @@ limit / period, and `reset` says when it is full. A *window* gives everything ba
 answer votes: if `reset` is as long as a flowing quota would need for what is missing, it flows.
 
 What the host told is old: calls that were sent since are not in it, and of those it has begun to answer it may have
-counted all (OpenAI counts `max_tokens` at once) or nothing yet. So what is left lies between `remaining` less all calls
-in flight, and `remaining` less those without an answer; our own account is moved no further than into that range.
+counted all (OpenAI counts `max_tokens` at once) or nothing yet. So what is left lies between `remaining` less all that
+may not be counted, and `remaining` less the calls without an answer; our own account is moved no further than into that
+range.
 
 Usage that a call did not use comes back in our account when it ends, unless the host is seen not to do the same.
 """
@@ -88,9 +89,15 @@ class Bucket:
         if self.is_on:
             self._left = min(self.limit, self.left(now) + amount)
 
-    def learn(self, now: float, quota: Quota) -> None:
-        """Hear what the host says is left, from an answer that came just now."""
-        least, most = quota.remaining - self.in_flight, quota.remaining - self.unanswered
+    def learn(self, now: float, quota: Quota, uncounted: float) -> None:
+        """Hear what the host says is left, from an answer that came just now.
+
+        Args:
+            now: when it came.
+            quota: what it says.
+            uncounted: so much of what was reserved may not be in it, at most.
+        """
+        least, most = quota.remaining - uncounted, quota.remaining - self.unanswered
         if quota.limit != self.limit:
             self.limit, self._left, self._at = float(quota.limit), least, now
             self._full_at = now + self._period_s
@@ -108,8 +115,11 @@ class Bucket:
         missing = (quota.limit - quota.remaining) / quota.limit
         if quota.reset_s is None or missing < TELLING_SHARE:
             return
+        tolerance_s = ROUNDING_S + ROUNDING_SHARE * quota.reset_s
         for period_s in PERIODS_S:
-            if abs(quota.reset_s - missing * period_s) <= ROUNDING_S + ROUNDING_SHARE * quota.reset_s:
+            most_s = missing * period_s
+            least_s = most_s - period_s / quota.limit  # `remaining` is rounded down
+            if least_s - tolerance_s <= quota.reset_s <= most_s + tolerance_s:
                 self._period_s = period_s
                 self._flows = _voted(self._flows, True)
                 return

@@ -31,9 +31,13 @@ PATIENCE_S = 5.0
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """What one call has reserved; `heard` once the host has begun to answer it, `ended` once it is settled."""
+    """What one call has reserved; `heard` once the host has begun to answer it, `ended` once it is settled.
+
+    `number`: it was the pacer's so many-th.
+    """
 
     tokens: float
+    number: int = 0
     heard: bool = False
     ended: bool = False
 
@@ -44,6 +48,7 @@ class Pacer:
     def __init__(self) -> None:
         self.requests = Bucket()
         self.tokens = Bucket()
+        self._sent = 0
         self._hold_until = 0.0
         self._heard_at = 0.0
 
@@ -62,7 +67,8 @@ class Pacer:
         """Reserve one request of so many tokens, for a call that is sent now."""
         self.requests.take(now, 1)
         self.tokens.take(now, tokens)
-        return Reservation(tokens)
+        self._sent += 1
+        return Reservation(tokens, self._sent)
 
     def learn(self, now: float, reservation: Reservation, limits: RateLimits) -> None:
         """Hear the quotas that the answer to a call names; a refused one is settled with that."""
@@ -71,9 +77,11 @@ class Pacer:
         self.hear(reservation)
         self._heard_at = now
         if limits.requests is not None:
-            self.requests.learn(now, limits.requests)
+            # A request is counted when it comes, this one too; but answers overtake each other.
+            sent_since = self._sent - reservation.number
+            self.requests.learn(now, limits.requests, max(sent_since, self.requests.in_flight - 1))
         if limits.tokens is not None:
-            self.tokens.learn(now, limits.tokens)
+            self.tokens.learn(now, limits.tokens, self.tokens.in_flight)
 
     def hear(self, reservation: Reservation) -> None:
         """Hear that the host has begun to answer a call."""

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 import trio
+from opentelemetry.trace import get_current_span
 
 from app.admit.bucket import Bucket
 from app.admit.pacer import Line, Pacer, Reservation, tokens_of
 from app.admit.silent_queue import SilentQueue
 from app.clients.ports import ChatModel, ModelEnd, ModelRequest, OnText, RateLimits
 from app.errors import ModelFault
+from telemetry import names
 
 
 class Limit(Protocol):
@@ -197,7 +199,7 @@ class SteeredModel:
         Raises:
             ModelFault, CallerFault: as the model does; `model_busy` when the quotas do not allow it soon.
         """
-        tokens = tokens_of(request)
+        tokens, came = tokens_of(request), trio.current_time()
         try:
             reservation = await self._steering.line.reserve(tokens)
         except ModelFault:
@@ -209,6 +211,8 @@ class SteeredModel:
         except BaseException:
             self._steering.pacer.give_back(trio.current_time(), reservation)
             raise
+        if (waited_s := trio.current_time() - came) > 0:
+            get_current_span().add_event(names.PACED_EVENT, {names.PACED_WAIT: waited_s})
         return await call.run(self._model, request)
 
 

@@ -45,6 +45,13 @@ def test_a_flowing_quota_comes_back_as_it_flows() -> None:
     assert pacer.wait_s(5.0, 3000) == pytest.approx(15.0)
 
 
+@pytest.mark.parametrize("reset_s", [41.0, 50.0, 59.0])
+def test_a_small_quota_flows_though_the_host_rounds_down(reset_s: float) -> None:
+    """Of three requests a minute one comes back every twenty seconds, whatever part of one `remaining` leaves out."""
+    pacer = told(RateLimits(requests=Quota(limit=3, remaining=0, reset_s=reset_s)))
+    assert pacer.requests.wait_s(0.0, 1) == pytest.approx(20.0)
+
+
 def test_a_window_gives_nothing_before_its_end() -> None:
     """With 1,000 left and thirty seconds to go, 3,000 are there in thirty seconds, and not a moment sooner."""
     pacer = told(window(1000, 30.0))
@@ -91,6 +98,30 @@ def test_calls_that_the_host_has_not_counted_yet_are_taken_off_what_it_says() ->
     first, *_others = [pacer.reserve(0.0, 1000) for _ in range(4)]
     pacer.learn(0.2, first, window(5000, 29.8))
     assert pacer.tokens.left(0.2) == pytest.approx(2000)
+
+
+def requests_told(left: int) -> RateLimits:
+    return RateLimits(requests=Quota(limit=60, remaining=left, reset_s=float(60 - left)))
+
+
+def test_an_answered_request_is_counted() -> None:
+    """With nothing else in flight what the host says is left is left, to the last request."""
+    pacer = Pacer()
+    pacer.learn(0.0, pacer.reserve(0.0, 0), requests_told(2))
+    assert pacer.wait_s(0.0, 0, calls=2) == 0.0
+    assert pacer.wait_s(0.0, 0, calls=3) == pytest.approx(1.0)
+
+
+def test_an_answer_that_was_overtaken_gives_nothing_back() -> None:
+    """Three calls at once, the last of which is answered first: what the first one's answer says is old by then."""
+    pacer = Pacer()
+    first, second, last = (pacer.reserve(0.0, 0) for _ in range(3))
+    pacer.learn(0.0, last, requests_told(0))
+    pacer.settle(0.0, last, 0)
+    for reservation, left in ((first, 2), (second, 1)):
+        pacer.learn(0.0, reservation, requests_told(left))
+        pacer.settle(0.0, reservation, 0)
+        assert pacer.wait_s(0.0, 0) > 0
 
 
 def test_only_a_quota_explains_its_refusal() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from opentelemetry.sdk.trace import Span, TracerProvider
+from opentelemetry.trace import use_span
 from trio.testing import MockClock
 
 from app.admit.adaptive import AdaptiveLimit, LimitBounds
@@ -108,6 +110,40 @@ async def test_what_was_not_used_is_there_for_the_next(autojump_clock: MockClock
     told = Told(after(1.0), quota=3000)
     await told.ask()
     assert told.steering.pacer.tokens.left(trio.current_time()) >= 3000 - 150
+
+
+async def test_a_wait_for_a_quota_is_told_of(autojump_clock: MockClock) -> None:
+    """The model's span says how long a call was kept back, because that is not the host's time."""
+    told = Told(after(1.0), quota=3000)
+    span = TracerProvider().get_tracer("test").start_span("chat m")
+    with use_span(span):
+        await told.ask()
+        assert isinstance(span, Span)
+        assert len(span.events) == 0
+        told.steering.pacer.reserve(trio.current_time(), 2600)
+        await told.ask()
+    (event,) = span.events
+    assert event.name == "paced"
+    assert dict(event.attributes or {}) == {"paced.wait": pytest.approx(told.asked[1] - 1.0)}
+    assert told.asked[1] > 1.0
+    assert told.steering.statistics().refused == {"overload": 0, "quota": 0, "quota_wait": 0}
+
+
+async def test_what_the_host_said_is_counted(autojump_clock: MockClock) -> None:
+    """Attempts that failed, by code; and calls that were not taken, by why. Each answer's quota is there to be read."""
+    told = Told(failing(busy()), quota=100, refused=True)
+    with pytest.raises(ModelFault):
+        await told.ask()
+    with pytest.raises(ModelFault):
+        await told.ask()
+    seen = told.steering.statistics()
+    assert (seen.inflight, seen.paced, seen.requests) == (0, 0, None)
+    assert (seen.refused, seen.failures) == (
+        {"overload": 0, "quota": 1, "quota_wait": 1},
+        {"rate_limit_exceeded": 1},
+    )
+    assert seen.tokens is not None
+    assert (seen.tokens.limit, round(seen.tokens.left)) == (6000, 100)
 
 
 async def test_while_all_is_refused_a_call_a_second_goes(autojump_clock: MockClock) -> None:
