@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     chat_prompt_max_chars: Annotated[int, Field(ge=1000)] | None = _setting(
         None, "The whole prompt; the oldest history goes first. 48000, or what the local model holds.", "characters"
     )
-    openai_api_pool_size: Count = _setting(10, "Model calls at once, per process: the limiter's size.", "calls")
+    openai_api_pool_size: Count = _setting(
+        10, "Model calls at once, per process: the limiter's size, and where the adaptive one begins.", "calls"
+    )
     llm_limiter_mode: Literal["fixed", "adaptive"] = _setting(
         "fixed", "`adaptive`: the size follows what the model's host takes, between the next two."
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.measures import FULL, MEASURES, QUICK, measure_all
 from bench.plots import draw
 from bench.processes import BenchError
-from bench.report import markdown
+from bench.report import kept, markdown
 from bench.variants import BY_KEY
 
 HERE = Path(__file__).parent
@@ -49,7 +49,8 @@ def main() -> None:
         plots = draw(found, into)
     text = markdown(found, plots, sys.executable)
     if into:
-        (into / "RESULTS.md").write_text(text)
+        results = into / "RESULTS.md"
+        results.write_text(text + kept(results))
     print(text)
 
 

@@ -62,6 +62,15 @@ def markdown(found: Found, plots: list[str], theirs: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+KEPT = "<!-- From here on: written by hand, each with its own command; `make bench` leaves it as it is. -->"
+
+
+def kept(results: Path) -> str:
+    """Return what a `RESULTS.md` that is there already has from the line `KEPT` on."""
+    text = results.read_text() if results.exists() else ""
+    return f"\n{KEPT}{text.partition(KEPT)[2]}" if KEPT in text else ""
+
+
 def _head(found: Found, theirs: str) -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from app.admit.forecast import AT_ONCE, Place, forecast
-from app.admit.gate_statistics import GateNotes, GateStatistics, LimiterChange, Reason, Shed
+from app.admit.gate_statistics import GateNotes, GateStatistics, LimiterChange, Mode, Reason, Shed
 from app.admit.line import Line
 from app.admit.spare_slots import Spare, Spares
 from app.errors import OverloadFault
@@ -129,7 +129,7 @@ class Gate:
             changes=dict(self._notes.change_counts),
         )
 
-    def resize(self, total: int, reason: Reason, *, who: str = "", why: str = "") -> None:
+    def resize(self, total: int, reason: Reason, *, mode: Mode = "fixed", who: str = "", why: str = "") -> None:
         """Let there be `total` slots from now on. No call in flight is touched: after a cut, fewer begin.
 
         A person's word is noted even where there were as many before: it may have changed who decides.
@@ -138,7 +138,7 @@ class Gate:
             ValueError: `total` is no whole number, or under 1.
         """
         change = LimiterChange(
-            at_s=self._wall(), before=self.total, after=_whole(total), reason=reason, who=who, why=why
+            at_s=self._wall(), before=self.total, after=_whole(total), reason=reason, mode=mode, who=who, why=why
         )
         if change.before == change.after and reason != "manual":
             return

@@ -15,6 +15,8 @@ FIRST_MEAN_S, LEAST_WEIGHT = 1.0, 0.1
 first ten are averaged, so that the guess is gone with the first.
 """
 
+Mode = Literal["fixed", "adaptive"]
+"""Who decides the number of slots: people, or the adaptive limit."""
 Reason = Literal["manual", "grow", "cut", "fleet"]
 """Who changes the number of slots: a person, the adaptive limit upwards or downwards, or the share of a fleet."""
 Shed = Literal["queue_full", "predicted_wait", "queue_timeout"]
@@ -30,6 +32,7 @@ class LimiterChange:
         before: slots before it; before the first time, where there were more.
         after: slots since.
         reason: what kind of change.
+        mode: who decides since.
         who: who asked for it, where somebody did.
         why: what they said of it.
         times: how many changes of the adaptive limit, one after the other in the same direction, this stands for.
@@ -39,6 +42,7 @@ class LimiterChange:
     before: int
     after: int
     reason: Reason
+    mode: Mode = "fixed"
     who: str = ""
     why: str = ""
     times: int = 1

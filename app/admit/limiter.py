@@ -7,15 +7,15 @@ of them follows whom. Changes hold until the next restart.
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 from app.admit.adaptive import AdaptiveLimit, LimitBounds
 from app.admit.gate import Gate
+from app.admit.gate_statistics import Mode
 from app.admit.steered_model import Steering
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["fixed", "adaptive"]
 MOST = 10_000
 """More calls at once than one process could serve."""
 
@@ -61,10 +61,10 @@ class Limiter:
         self.bounds = LimitBounds(minimum=min(bounds.minimum, most), maximum=min(bounds.maximum, most))
         self._most = most
         self._configured = gate.total
-        steering.resize = gate.resize
+        steering.resize = partial(gate.resize, mode="adaptive")
         if mode == "adaptive":
             total = self._adapt()
-            gate.resize(total, "grow" if total > gate.total else "cut", why="LLM_LIMITER_MODE")
+            gate.resize(total, "grow" if total > gate.total else "cut", mode=mode, why="LLM_LIMITER_MODE")
 
     @property
     def mode(self) -> Mode:
@@ -87,7 +87,7 @@ class Limiter:
         else:
             self.steering.follow(None)
             total = wish.total or self.gate.total
-        self.gate.resize(total, "manual", who=who, why=why)
+        self.gate.resize(total, "manual", mode=mode, who=who, why=why)
         self._tell(before, who, why)
 
     def roll_back(self) -> None:

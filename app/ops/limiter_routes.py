@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 from quart import Blueprint, Response
 
-from app.admit.gate_statistics import GateStatistics, LimiterChange
-from app.admit.limiter import Limiter, LimiterWish, Mode
+from app.admit.gate_statistics import GateStatistics, LimiterChange, Mode
+from app.admit.limiter import Limiter, LimiterWish
 from app.admit.steered_model import SteeringStatistics
 from app.edge.application import read_json_body
 from app.errors import CallerFault

@@ -65,7 +65,7 @@ class RotatingFile:
     """Appends whole lines to `path`, and keeps it and `rotated` older ones under `max_bytes` each. Blocks.
 
     Args:
-        path: of the file; its folder must be there.
+        path: of the file; its folder is made where it is not there.
         max_bytes: of one file; a single write may go over by its own length.
         rotated: older files kept.
     """
@@ -75,6 +75,7 @@ class RotatingFile:
         self._max_bytes = max_bytes
         self._rotated = rotated
         self._torn = False
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
 
     def write(self, data: bytes) -> None:

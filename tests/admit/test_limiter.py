@@ -10,8 +10,8 @@ from trio.testing import MockClock
 
 from app.admit.adaptive import LimitBounds
 from app.admit.gate import Gate
-from app.admit.gate_statistics import LimiterChange
-from app.admit.limiter import Limiter, LimiterWish, Mode
+from app.admit.gate_statistics import LimiterChange, Mode
+from app.admit.limiter import Limiter, LimiterWish
 from app.admit.rollout import Rollout, RolloutRules, Share
 from app.admit.steered_model import SteeredModel, Steering
 from app.clients.ports import ModelEnd, ModelRequest, OnText
@@ -88,7 +88,7 @@ async def test_an_adaptive_limiter_follows_the_host(autojump_clock: MockClock) -
     host.busy = True
     await ask(each, host, 12)
     assert each.gate.total < 12
-    assert [reason for _, _, reason, _, _ in noted(each)] == ["grow", "cut"]
+    assert [(change.reason, change.mode) for change in each.gate.changes] == [("grow", "adaptive"), ("cut", "adaptive")]
     assert each.gate.statistics().changes["manual"] == 0
 
 
@@ -132,6 +132,7 @@ async def test_wishes(
         each.change(wish, who="ann", why="504s")
     assert state(each) == after
     assert noted(each) == [(10, after[1], "manual", "ann", "504s")]
+    assert each.gate.changes[0].mode == after[0]
     assert each.gate.statistics().changes["manual"] == 1
     (line,) = caplog.records
     assert (line.message, line.__dict__["who"], line.__dict__["why"]) == ("ops.limiter.changed", "ann", "504s")

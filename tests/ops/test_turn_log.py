@@ -103,13 +103,22 @@ async def test_what_was_added_is_in_the_file_at_the_end(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o007 == 0
 
 
+async def test_its_folder_is_made(tmp_path: Path) -> None:
+    """TURN_LOG=var/turns.jsonl works where nothing else has made `var`."""
+    path = tmp_path / "var" / "log" / "turns.jsonl"
+    async with open_turn_log(path) as turn_log:
+        assert turn_log is not None
+        turn_log.add(FACTS)
+    assert len(lines_of(path)) == 1
+
+
 async def test_without_a_path_there_is_no_log() -> None:
     """Unset, nothing is written, and nobody listens."""
     async with open_turn_log(None) as turn_log:
         assert turn_log is None
 
 
-@pytest.mark.parametrize("path", ["missing/turns.jsonl", "file/turns.jsonl", "."])
+@pytest.mark.parametrize("path", ["file/turns.jsonl", "file/folder/turns.jsonl", "."])
 async def test_a_path_that_cannot_be_written_stops_the_start(tmp_path: Path, path: str) -> None:
     """One clear line that names the variable and the path."""
     (tmp_path / "file").write_text("")
