@@ -1,4 +1,4 @@
-"""`python -m app serve | whatif | outbox deliver FILE | hash-user ID`: read the settings, bootstrap, serve; no more."""
+"""`python -m app serve`, and the commands for those who run it: read the settings, bootstrap, serve; no more."""
 
 import argparse
 import os
@@ -10,10 +10,11 @@ from typing import TextIO
 import trio
 
 from app.errors import StartError
-from app.ops.whatif.command import add_options
+from app.ops.limiter_cli.options import add_options as add_limiter_options
+from app.ops.whatif.command import add_options as add_what_if_options
 from app.ops.whatif.command import run as answer_what_if
 from app.ops.whatif.replay import GateRules
-from app.settings import load_settings
+from app.settings import Settings, load_settings, proxy_for
 from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
 
@@ -34,7 +35,9 @@ def main() -> int:
     )
     deliver.add_argument("file", type=Path, help="under DATA_DIR/outbox, of a process that runs no more")
     what_if = commands.add_parser("whatif", help="replay recorded turns at other sizes of the limiter")
-    add_options(what_if)
+    add_what_if_options(what_if)
+    limiter = commands.add_parser("limiter", help="look at the limiter of a running server, live, and set it")
+    add_limiter_options(limiter)
     arguments = parser.parse_args()
     try:
         match arguments.command:
@@ -44,13 +47,15 @@ def main() -> int:
                 return _deliver(arguments.file)
             case "whatif":
                 return _what_if(arguments)
+            case "limiter":
+                return _limiter(arguments)
             case _:
                 return _serve()
     except* StartError as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        what = {"outbox": "deliver", "whatif": "tell"}.get(arguments.command, "start")
+        what = {"outbox": "deliver", "whatif": "tell", "limiter": "do that"}.get(arguments.command, "start")
         _say(f"nursery-chat cannot {what}: {error}", sys.stderr)
     return CANNOT_START
 
@@ -82,6 +87,29 @@ def _what_if(arguments: argparse.Namespace) -> int:
     rules = GateRules(queue_max=settings.llm_queue_max, queue_timeout_s=settings.llm_queue_timeout)
     answer_what_if(arguments, rules, _say, sys.stderr if sys.stderr and sys.stderr.isatty() else None)
     return 0
+
+
+def _limiter(arguments: argparse.Namespace) -> int:
+    settings = load_settings()
+    from app.ops.limiter_cli.client import OpsServer
+    from app.ops.limiter_cli.command import run as show_limiter  # only now: nobody else needs rich
+
+    token = settings.ops_token.get_secret_value() if settings.ops_token else None
+    server = OpsServer(
+        url=arguments.url or _own_url(settings),
+        token=token if arguments.token is None else arguments.token,
+        proxy_for=proxy_for,
+    )
+    show_limiter(arguments, server, _say)
+    return 0
+
+
+def _own_url(settings: Settings) -> str:
+    host, port = settings.address
+    if port == 0:
+        raise StartError("BIND names no port, so --url must say where the server listens")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not to listen on, but to ask
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _hash_user(user_id: str) -> int:

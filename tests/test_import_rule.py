@@ -41,11 +41,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.ops": HANDED_ON | {"app.respond", "app.edge.application"},
     "app.ops.rollout_routes": HANDED_ON
     | {"app.ops", "app.admit.rollout", "app.receive.payload", "app.edge.application"},
+    "app.ops.limiter_routes": HANDED_ON
+    | {"app.ops", "app.admit", "app.receive.payload", "app.respond", "app.edge.application"},
+    "app.ops.limiter_cli": {"app.errors", "app.loopback"},
     "app.ops.outbox_routes": HANDED_ON | {"app.ops", "app.save.outbox_values"},
     "app.clients": {"app.turn", "app.errors"},
     "app.embedded": {"app.clients", "app.sqlite_wal"},
     "app.bootstrap": {"app"},
-    "app.__main__": {"app.errors", "app.settings", "app.bootstrap", "app.ops.whatif"},
+    "app.__main__": {"app.errors", "app.settings", "app.bootstrap", "app.ops.whatif"} | {"app.ops.limiter_cli"},
     "app": set(),
 }
 
