@@ -1,10 +1,12 @@
 """The adaptive limit: a pure function of what the host accepted and refused, and when."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.admit.adaptive import CUT, OUTAGE_S, PROBE_S, AdaptiveLimit, C, LimitBounds
+from app.admit.adaptive import CUT, MOST_GROWTH, NEWS, OUTAGE_S, PROBE_S, AdaptiveLimit, C, LimitBounds
 
 
 def limit_of(total: int = 40, *, maximum: int = 64) -> AdaptiveLimit:
@@ -45,6 +47,28 @@ def test_a_cut_is_regained_at_k_and_passed_soon_after() -> None:
     assert grown(limit, k_s + 0.5, k_s + (1 / C) ** (1 / 3) + 0.3).total == 40
 
 
+def test_two_above_where_it_was_refused_each_answer_adds_one() -> None:
+    """Then the host takes more than it did, nobody knows how much, and the curve has nothing more to say."""
+    limit = limit_of(40)
+    limit.refused(0.0, -0.1, 39)
+    now = 0.0
+    while limit.total < 39 + NEWS:
+        now += 0.1
+        limit.accepted(now, now - 0.3, limit.total)
+    assert now == pytest.approx(((1 - CUT) * 39 / C) ** (1 / 3) + (NEWS / C) ** (1 / 3), abs=0.2)
+    for number in range(10):
+        limit.accepted(now + number / 100, now, limit.total)
+    assert limit.total == 39 + NEWS + 10
+
+
+def test_a_long_silence_does_not_end_in_a_burst() -> None:
+    """An hour in which fewer calls were made has proved nothing: the first answer leads no further than the curve."""
+    limit = limit_of(40)
+    limit.refused(0.0, -0.1, 39)
+    limit.accepted(3600.0, 3599.0, limit.total)
+    assert limit.total == 39 + NEWS
+
+
 def test_what_the_application_does_not_ask_for_is_not_granted() -> None:
     """With fewer calls in flight than the limit, answers do not raise it."""
     limit = limit_of(40)
@@ -76,13 +100,27 @@ def test_an_outage_is_the_minimum_at_once_and_one_probe_a_second() -> None:
     """All refused for four seconds: whatever is still in flight, the limit is 1, and calls are asked to wait."""
     limit = limit_of(40)
     for number in range(3):
-        limit.refused(0.1 + number, number, 39 - number)
-    assert (limit.total > 20, limit.ask(2.5)) == (True, 0.0)
+        limit.refused(0.1 + number, number, 39 - 10 * number)
+    assert (limit.total > 15, limit.ask(2.5)) == (True, 0.0)
     limit.ended(OUTAGE_S + 0.01)
     assert limit.total == 1
     assert limit.ask(5.0) == 0.0
     assert limit.ask(5.4) == pytest.approx(PROBE_S - 0.4)
     assert limit.ask(5.0 + PROBE_S) == 0.0
+
+
+def test_a_try_that_fails_under_long_calls_is_no_outage() -> None:
+    """One call too many, refused three times in the slot that it held: no wonder, with as many others as there may be.
+
+    That none of the others ends for a while, each taking long, says nothing of the host.
+    """
+    limit = limit_of(7)
+    for number in range(3):
+        limit.refused(number + 0.1, number, 6)
+    assert limit.total == 5
+    for number in range(6):
+        limit.ended(OUTAGE_S + number)
+        assert (limit.total, limit.ask(OUTAGE_S + number)) == (5, 0.0)
 
 
 def test_after_an_outage_the_way_back_is_short() -> None:
@@ -94,6 +132,29 @@ def test_after_an_outage_the_way_back_is_short() -> None:
     assert limit.ask(100.4) == 0.0
     assert grown(limit, 101, 107).total >= 30
     assert limit.total <= 45
+
+
+def test_an_answer_long_after_an_outage_adds_half_as_much_again() -> None:
+    """However late the first ones come, they are some ten from 1 to 40."""
+    limit = limit_of(40)
+    for number in range(10):
+        limit.refused(number + 0.1, number, 0)
+    totals = [1.0]
+    for number in range(12):
+        limit.accepted(3600.0 + number, 3599.0 + number, limit.total)
+        totals.append(limit.total)
+    assert all(more <= MOST_GROWTH * less + 1 for less, more in pairwise(totals))
+    assert totals[8] < 40 <= totals[12]
+
+
+def test_a_bound_that_is_taken_back_does_not_bring_back_what_it_took() -> None:
+    """Forty was learnt, then at most 10 allowed, then 64: the way up is by answers again."""
+    limit = limit_of(40)
+    limit.bounds = LimitBounds(maximum=10)
+    limit.bounds = LimitBounds(maximum=64)
+    assert limit.total == 10
+    limit.accepted(1.0, 0.5, 10)
+    assert limit.total == 11
 
 
 def test_new_bounds_hold_at_once() -> None:
@@ -116,7 +177,7 @@ EVENT = st.tuples(
 def test_it_never_leaves_its_bounds(
     start: int, minimum: int, more: int, events: list[tuple[str, float, float, int]]
 ) -> None:
-    """Whatever happens in whatever order, the limit is a number between minimum and maximum."""
+    """Whatever happens in whatever order, the limit is a number between them, and an answer never lowers it."""
     limit, now = AdaptiveLimit(start, LimitBounds(minimum=minimum, maximum=minimum + more)), 0.0
     for what, later, ago, inflight in events:
         now += later
@@ -127,5 +188,7 @@ def test_it_never_leaves_its_bounds(
         elif what == "ask":
             assert 0 <= limit.ask(now) <= PROBE_S
         else:
+            before = limit.total
             limit.accepted(now, now - ago, inflight, queued=what == "queued")
+            assert what == "queued" or limit.total >= before
         assert minimum <= limit.total <= minimum + more
