@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     )
     llm_limiter_min: Count = _setting(1, "The adaptive limiter's smallest size.", "calls")
     llm_limiter_max: Count = _setting(64, "The adaptive limiter's largest size.", "calls")
+    llm_limiter_silent_queue: bool = _setting(
+        False, "The adaptive limiter shrinks too where first tokens come late: for a host that lets calls wait."
+    )
     llm_queue_timeout: Seconds = _setting(10.0, "Longest wait for the limiter, or predicted one, before 503.", "s")
     llm_queue_max: Annotated[int, Field(ge=0, le=1000)] = _setting(
         64, "Turns that wait for the limiter at once; who comes then is 503.", "turns"

@@ -12,6 +12,8 @@ range.
 Usage that a call did not use comes back in our account when it ends, unless the host is seen not to do the same.
 """
 
+import math
+
 from app.clients.ports import Quota
 
 PERIODS_S = (60.0, 86400.0)
@@ -56,13 +58,13 @@ class Bucket:
         return self._left
 
     def wait_s(self, now: float, amount: float) -> float:
-        """Return the seconds until so much is left. What is more than the whole quota is given at a full one."""
-        if not self.is_on:
-            return 0.0
-        lack = min(amount, self.limit) - self.left(now)
+        """Return the seconds until so much has been left, at once or, where it is for many calls, one after another."""
+        lack = amount - self.left(now) if self.is_on else 0.0
         if lack <= 0:
             return 0.0
-        return lack * self._period_s / self.limit if self._flows >= 0 else self._full_at - now
+        if self._flows >= 0:
+            return lack * self._period_s / self.limit
+        return self._full_at - now + max(0, math.ceil(lack / self.limit) - 1) * self._period_s
 
     def take(self, now: float, amount: float) -> None:
         """Reserve so much for a call that is about to be sent."""

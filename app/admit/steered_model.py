@@ -3,8 +3,9 @@
 It stands right before the client that asks once, behind the one that asks again: so every attempt is one sample.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
@@ -12,9 +13,9 @@ import trio
 from opentelemetry.trace import get_current_span
 
 from app.admit.bucket import Bucket
-from app.admit.pacer import Line, Pacer, Reservation, tokens_of
+from app.admit.pacer import PATIENCE_S, Line, Pacer, Reservation, tokens_of
 from app.admit.silent_queue import SilentQueue
-from app.clients.ports import ChatModel, ModelEnd, ModelRequest, OnText, RateLimits
+from app.clients.ports import ChatModel, ModelEnd, ModelRequest, OnHeld, OnText, RateLimits
 from app.errors import ModelFault
 from telemetry import names
 
@@ -64,8 +65,8 @@ class SteeringStatistics:
         refused: calls that were not taken, by why; every key is there from the start on.
         failures: attempts that failed, however, by the host's code or by what broke.
         paced: calls that wait for a quota.
-        requests: its quota of requests, where it has told one.
-        tokens: its quota of tokens, where it has told one.
+        requests: its quota of requests, where it has told one: of the model with the least share left.
+        tokens: that model's quota of tokens, where it has told one.
     """
 
     inflight: int
@@ -87,7 +88,7 @@ class Steering:
         resize: told when the adaptive limit is another one, and whether it grew; may be assigned later.
         adaptive: the limit; None leaves the number of calls to others.
         silent_queue: the guard against a host that takes calls and lets them wait.
-        pacer: the host's quotas.
+        make_pacer: makes the account of one model's quotas.
     """
 
     def __init__(
@@ -95,15 +96,15 @@ class Steering:
         resize: Resize = _nobody,
         adaptive: Limit | None = None,
         silent_queue: SilentQueue | None = None,
-        pacer: Pacer | None = None,
+        make_pacer: Callable[[], Pacer] = Pacer,
     ) -> None:
-        self.pacer = pacer or Pacer()
-        self.line = Line(self.pacer)
+        self._lines: defaultdict[str, Line] = defaultdict(lambda: Line(make_pacer()))
         self.inflight = 0
         self.resize = resize
         self._silent_queue = silent_queue
         self._refused: dict[Why, int] = dict.fromkeys(get_args(Why), 0)
         self._failures: Counter[str] = Counter()
+        self._news = trio.Event()
         self.follow(adaptive)
 
     @property
@@ -114,31 +115,51 @@ class Steering:
     def follow(self, adaptive: Limit | None) -> None:
         """Let `adaptive` decide from now on; None leaves the number of calls to others."""
         self._adaptive = adaptive
+        self._tell_news()
         self._total = adaptive.total if adaptive else 0
 
+    def line(self, model: str) -> Line:
+        """Return where calls of `model` wait: hosts have quotas for each. Few are configured; none is forgotten."""
+        return self._lines[model]
+
     def statistics(self) -> SteeringStatistics:
-        """Return what the host has told until now."""
+        """Return what the host has told until now; of several models' quotas, those with the least share left."""
         now = trio.current_time()
+        pacers = [line.pacer for line in self._lines.values() if line.pacer.is_on]
+        scarcest = min(pacers, key=lambda pacer: pacer.share_left(now), default=None)
         return SteeringStatistics(
             inflight=self.inflight,
-            refused=dict(self._refused),
+            refused=self.not_taken_calls(),
             failures=self.failures(),
-            paced=self.line.waiting,
-            requests=_quota_left(self.pacer.requests, now),
-            tokens=_quota_left(self.pacer.tokens, now),
+            paced=self.paced(),
+            requests=_quota_left(scarcest.requests, now) if scarcest else None,
+            tokens=_quota_left(scarcest.tokens, now) if scarcest else None,
         )
+
+    def paced(self) -> int:
+        """Return how many calls wait for a quota; safe to call from any thread."""
+        return sum(line.waiting for line in list(self._lines.values()))
+
+    def not_taken_calls(self) -> Mapping[Why, int]:
+        """Return how many calls were not taken, by why; safe to call from any thread."""
+        return dict(self._refused)
 
     def failures(self) -> Mapping[str, int]:
         """Return how many attempts have failed, by code; safe to call from any thread."""
         return dict(self._failures)
 
-    async def probe(self) -> None:
-        """Wait while everything is refused: then one call a second goes."""
+    async def room(self) -> None:
+        """Wait until the adaptive limit has room for one more call; while everything is refused, one a second goes.
+
+        A turn that was refused keeps its slot while the limit is cut: its next attempt would be one too many.
+        """
         while self._adaptive is not None:
-            wait_s = self._adaptive.ask(trio.current_time())
-            if wait_s <= 0:
+            if self.inflight >= self._adaptive.total:
+                await self._news.wait()
+            elif (wait_s := self._adaptive.ask(trio.current_time())) > 0:
+                await trio.sleep(wait_s)
+            else:
                 return
-            await trio.sleep(wait_s)
 
     def accepted(self, sent_at: float, prompt_tokens: float) -> None:
         """Hear that the host began to answer a call, now."""
@@ -169,8 +190,13 @@ class Steering:
             self._adaptive.ended(trio.current_time())
             self._apply()
 
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
     def _apply(self) -> None:
         assert self._adaptive is not None
+        self._tell_news()
         before, self._total = self._total, self._adaptive.total
         if self._total != before:
             self.resize(self._total, "grow" if self._total > before else "cut")
@@ -199,30 +225,50 @@ class SteeredModel:
         Raises:
             ModelFault, CallerFault: as the model does; `model_busy` when the quotas do not allow it soon.
         """
-        tokens, came = tokens_of(request), trio.current_time()
+        tokens, line = tokens_of(request), self._steering.line(request.model)
+        with _told_of(request.on_held):
+            reservation = await self._let_through(line, tokens)
+        return await _Call(self._steering, line, reservation, on_text).run(self._model, request)
+
+    async def _let_through(self, line: Line, tokens: float) -> Reservation:
         try:
-            reservation = await self._steering.line.reserve(tokens)
+            reservation = await line.reserve(tokens)
         except ModelFault:
             self._steering.not_taken("quota_wait")
             raise
-        call = _Call(self._steering, reservation, tokens - request.max_tokens, on_text)
         try:
-            await self._steering.probe()
+            with trio.move_on_after(PATIENCE_S) as patience:
+                await self._steering.room()
+            if patience.cancelled_caught:
+                raise ModelFault("model_busy", "over the limit", retry_after_s=PATIENCE_S, error_type="limit_wait")
         except BaseException:
-            self._steering.pacer.give_back(trio.current_time(), reservation)
+            line.pacer.take_back(trio.current_time(), reservation)
+            line.changed()
             raise
-        if (waited_s := trio.current_time() - came) > 0:
-            get_current_span().add_event(names.PACED_EVENT, {names.PACED_WAIT: waited_s})
-        return await call.run(self._model, request)
+        return reservation
+
+
+@contextmanager
+def _told_of(on_held: OnHeld | None) -> Iterator[None]:
+    """Tell of the wait inside, however it ends: the model's span, where there was one, and `on_held`."""
+    came = trio.current_time()
+    try:
+        yield
+    finally:
+        if (held_s := trio.current_time() - came) > 0:
+            get_current_span().add_event(names.PACED_EVENT, {names.PACED_WAIT: held_s})
+        if on_held is not None:
+            on_held(held_s)
 
 
 class _Call:
     """One attempt, from its reservation to its end."""
 
-    def __init__(self, steering: Steering, reservation: Reservation, prompt_tokens: float, on_text: OnText) -> None:
+    def __init__(self, steering: Steering, line: Line, reservation: Reservation, on_text: OnText) -> None:
         self._steering = steering
+        self._line = line
         self._reservation = reservation
-        self._prompt_tokens = prompt_tokens
+        self._prompt_tokens = 0.0
         self._on_text = on_text
         self._limits: RateLimits | None = None
         self._accepted = False
@@ -230,8 +276,8 @@ class _Call:
 
     async def run(self, model: ChatModel, request: ModelRequest) -> ModelEnd:
         """Ask `model`, and tell of it whatever there is to tell."""
-        steering, pacer = self._steering, self._steering.pacer
-        self._sent_at = trio.current_time()
+        steering, pacer = self._steering, self._line.pacer
+        self._prompt_tokens = self._reservation.tokens - request.max_tokens
         steering.inflight += 1
         used: float | None = None
         refused = False
@@ -252,17 +298,17 @@ class _Call:
                 pacer.give_back(trio.current_time(), self._reservation)
             else:
                 pacer.settle(trio.current_time(), self._reservation, used)
-            steering.line.changed()
+            self._line.changed()
             steering.ended()
 
     def _on_limits(self, limits: RateLimits) -> None:
         self._limits = limits
-        self._steering.pacer.learn(trio.current_time(), self._reservation, limits)
-        self._steering.line.changed()
+        self._line.pacer.learn(trio.current_time(), self._reservation, limits)
+        self._line.changed()
 
     def _heard(self, text: str) -> None:
         if text and not self._accepted:
             self._accepted = True
-            self._steering.pacer.hear(self._reservation)
+            self._line.pacer.hear(self._reservation)
             self._steering.accepted(self._sent_at, self._prompt_tokens)
         self._on_text(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from app.admit.silent_queue import SilentQueue
 from app.admit.steered_model import Steering
 from app.bootstrap.joining import Parts, join
 from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
@@ -53,7 +54,8 @@ async def run(
     url = listener_url(listener)
     instance = secrets.token_hex(6)
     providers = _providers(instance, metrics=otel_exports("metrics"))
-    breakers, steering = Breakers(), Steering()
+    breakers = Breakers()
+    steering = Steering(silent_queue=SilentQueue() if settings.llm_limiter_silent_queue else None)
     if not settings.outbox:
         _tell_of_stranded(settings.data_dir / FOLDER)
     try:

@@ -257,6 +257,9 @@ def _watch(
     watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", mode)
     changes = "Changes of the number of slots."
     watch_counts(meter, names.LIMITER_CHANGES, names.REASON, lambda: gate.statistics().changes, changes)
+    not_taken = "Model calls that the host was too busy for, that its quotas refused, or that were not sent for these."
+    watch_counts(meter, names.PACER_REFUSALS, names.REASON, limiter.steering.not_taken_calls, not_taken)
+    watch(meter, names.PACER_WAITING_GAUGE, limiter.steering.paced, "Model calls that wait for the host's quotas.")
     failures = "Attempts at a model call that failed, by the host's code or by what broke."
     watch_counts(meter, names.UPSTREAM_REJECTIONS, names.CODE, limiter.steering.failures, failures)
     watch(meter, names.TURNS_INFLIGHT, turns.in_flight, "Turns that run now.")

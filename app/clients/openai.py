@@ -173,7 +173,8 @@ def _tell_limits(request: ModelRequest, response: httpx.Response) -> None:
         return
     refused = response.status_code != 200
     wait_s = named_wait(response.headers, datetime.now(UTC)) if refused else None
-    limits = rate_limits(response.headers, refused=refused, retry_after_s=wait_s)
+    overloaded = refused and response.status_code != 429
+    limits = rate_limits(response.headers, refused=refused, overloaded=overloaded, retry_after_s=wait_s)
     if limits is not None:
         request.on_limits(limits)
 

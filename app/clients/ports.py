@@ -102,23 +102,38 @@ class Quota:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """The quotas that an answer names; whether it is a refusal, and the wait that one asks for."""
+    """The quotas that an answer names.
+
+    Args:
+        requests: the quota of requests, where it names one.
+        tokens: the quota of tokens, where it names one.
+        refused: whether the answer is a refusal.
+        overloaded: whether it is one that cannot be for want of a quota: any but a 429.
+        retry_after_s: the wait that a refusal asks for.
+    """
 
     requests: Quota | None = None
     tokens: Quota | None = None
     refused: bool = False
+    overloaded: bool = False
     retry_after_s: float | None = None
 
 
 OnLimits = Callable[[RateLimits], None]
 """Called as soon as the head of an answer, or of a refusal, has come; not at all when it names no quota."""
 
+QUOTA_WAIT = "quota_wait"
+"""The `error_type` of the fault of a call that was not sent, since the host's quotas would have it wait too long."""
+OnHeld = Callable[[float], None]
+"""Called with the seconds for which a call was kept back, as soon as it is sent or given up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     """One question to the model; with `schema`, the answer is to be JSON that fits it.
 
-    `on_limits` is told of the host's quotas, by clients whose wire has them; it must not wait, and must not raise.
+    `on_limits` is told of the host's quotas, by clients whose wire has them, and `on_held` of a wait for them, by
+    whoever keeps a call back; they must not wait, and must not raise.
     """
 
     messages: tuple[PromptMessage, ...]
@@ -127,6 +142,7 @@ class ModelRequest:
     temperature: float | None = None
     schema: JsonSchema | None = None
     on_limits: OnLimits | None = field(default=None, compare=False, repr=False)
+    on_held: OnHeld | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,13 +24,14 @@ _UNITS_S = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)
 
 
 def rate_limits(
-    headers: httpx.Headers, *, refused: bool = False, retry_after_s: float | None = None
+    headers: httpx.Headers, *, refused: bool = False, overloaded: bool = False, retry_after_s: float | None = None
 ) -> RateLimits | None:
     """Return the quotas that an answer's headers name, or None when they name none.
 
     Args:
         headers: of the answer.
         refused: whether it is a refusal.
+        overloaded: whether that cannot be for want of a quota.
         retry_after_s: the wait that the answer asks for, in seconds, where it refuses.
     """
     found = {name.lower(): value for name, value in headers.raw if name[:12].lower() == _PREFIX}
@@ -39,7 +40,9 @@ def rate_limits(
     requests, tokens = _quota(found, b"requests"), _quota(found, b"tokens")
     if requests is None and tokens is None:
         return None
-    return RateLimits(requests=requests, tokens=tokens, refused=refused, retry_after_s=retry_after_s)
+    return RateLimits(
+        requests=requests, tokens=tokens, refused=refused, overloaded=overloaded, retry_after_s=retry_after_s
+    )
 
 
 def _quota(found: Mapping[bytes, bytes], kind: bytes) -> Quota | None:

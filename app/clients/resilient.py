@@ -11,7 +11,7 @@ import trio
 from opentelemetry.trace import get_current_span
 
 from app.clients.breaker import Breaker, BreakerOpenError, Verdict
-from app.clients.ports import ChatModel, ModelEnd, ModelRequest, OnText
+from app.clients.ports import QUOTA_WAIT, ChatModel, ModelEnd, ModelRequest, OnText
 from app.clients.retry import LONGEST_NAMED_WAIT_S, MAX_RETRIES, RetryBudget, backoff_s
 from app.errors import ModelFault
 from telemetry import names
@@ -32,7 +32,8 @@ class ResilientModel:
         breaker: of its host.
         fallback: the name of another model of that host, asked once where the first fails in a way that may pass.
         wait_s: gives the wait before a retry, where the host names none.
-        silent_s: a call that is cut off after so long without a word counts as the host's failure, whoever cut it off.
+        silent_s: a call that is cut off after so long without a word counts as the host's failure, whoever cut it off;
+            what it was kept back before it was sent (`on_held`) is not the host's time.
     """
 
     def __init__(
@@ -83,7 +84,10 @@ class ResilientModel:
             except ModelFault as fault:
                 wait_s = fault.retry_after_s if fault.names_wait else self._wait_s(retry)
                 assert wait_s is not None
-                if spoken() or not fault.ask_again or wait_s > LONGEST_NAMED_WAIT_S or not self._affordable(wait_s):
+                has_waited = fault.error_type == QUOTA_WAIT  # as long as is reasonable, or would have to
+                if spoken() or not fault.ask_again or has_waited or wait_s > LONGEST_NAMED_WAIT_S:
+                    raise
+                if not self._affordable(wait_s):
                     raise
                 _event(names.RETRY_EVENT, fault, {names.RETRY_WAIT: wait_s})
                 await trio.sleep(wait_s)
@@ -104,14 +108,19 @@ class ResilientModel:
             ) from None
 
     async def _judged(self, request: ModelRequest, on_text: OnText, verdict: Verdict) -> ModelEnd:
+        came, held_s = trio.current_time(), 0.0
+
         def heard(text: str) -> None:
             if text:
                 verdict.good()
             on_text(text)
 
-        asked = trio.current_time()
+        def held(seconds: float) -> None:
+            nonlocal held_s
+            held_s = seconds
+
         try:
-            end = await self._model.answer(request, heard)
+            end = await self._model.answer(replace(request, on_held=held), heard)
         except ModelFault as fault:
             if fault.for_good:
                 verdict.bad(REFUSED_FOR_GOOD_S)
@@ -119,7 +128,7 @@ class ResilientModel:
                 verdict.bad()
             raise
         except trio.Cancelled:
-            if verdict.failed is None and trio.current_time() - asked >= self._silent_s:
+            if verdict.failed is None and trio.current_time() - came - held_s >= self._silent_s:
                 verdict.bad()
             raise
         verdict.good()

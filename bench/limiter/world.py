@@ -97,7 +97,7 @@ class World:
             self._resize,
             self.limit,
             SilentQueue() if controller and controller.guarded else None,
-            Pacer() if controller and controller.paced else Deaf(),
+            Pacer if controller and controller.paced else Deaf,
         )
         host.on_end = getattr(self.limit, "finished", None)
         budget = RetryBudget(trio.current_time)

@@ -137,20 +137,82 @@ def test_only_a_quota_explains_its_refusal() -> None:
 
 
 def test_a_wait_that_makes_no_sense_is_not_obeyed_for_ever() -> None:
-    """Retry-After is held to for a minute at most, and after a minute without a word one call finds out."""
+    """Retry-After is held to for a minute at most; after a minute without a word one call finds out, as it is told."""
     pacer = told(window(0, 86400.0))
     reservation = pacer.reserve(0.0, 1000)
-    pacer.explains(0.0, reservation, RateLimits(tokens=Quota(limit=6000, remaining=0), retry_after_s=1e9))
+    nothing = RateLimits(tokens=Quota(limit=6000, remaining=0), refused=True, retry_after_s=1e9)
+    assert pacer.explains(0.0, reservation, nothing)
+    assert pacer.wait_s(1.0, 1) == LONGEST_HOLD_S
     pacer.settle(0.0, reservation, None)
-    assert pacer.wait_s(1.0, 1) > LONGEST_HOLD_S
+    assert pacer.wait_s(1.0, 1) == STALE_S - 1.0
     assert pacer.wait_s(STALE_S, 1) == 0.0
     pacer.reserve(STALE_S, 1)
     assert pacer.wait_s(STALE_S, 1) > 0
 
 
-def test_more_than_the_whole_quota_goes_when_that_is_full() -> None:
-    """The host will say what it thinks of such a call."""
-    assert told(flowing(6000)).wait_s(0.0, 9000) == 0.0
+@pytest.mark.parametrize("status", ["overloaded", "no refusal"])
+def test_only_a_429_can_be_for_want_of_a_quota(status: str) -> None:
+    """A 503 for being busy holds nothing up, whatever else it says is left; nor does an answer that breaks off."""
+    pacer = told(window(6000, 30.0))
+    little = Quota(limit=6000, remaining=900)
+    limits = RateLimits(
+        tokens=little, refused=status == "overloaded", overloaded=status == "overloaded", retry_after_s=7.0
+    )
+    assert not pacer.explains(0.0, pacer.reserve(0.0, 1000), limits)
+    assert pacer.wait_s(0.0, 1) == 0.0
+
+
+@pytest.mark.parametrize(("left", "refused", "wait_s"), [(5000, False, 0.0), (900, False, 19.0), (5000, True, 19.0)])
+def test_a_hold_ends_when_the_host_has_enough(left: int, refused: bool, wait_s: float) -> None:
+    """An answer that comes after the refusal, and is none itself, ends its wait; not one that names too little."""
+    pacer = told(window(5000, 30.0))
+    answered, asked = pacer.reserve(0.0, 0), pacer.reserve(0.0, 1000)
+    refusal = RateLimits(tokens=Quota(limit=6000, remaining=0, reset_s=30.0), refused=True, retry_after_s=20.0)
+    pacer.learn(0.0, asked, refusal)
+    assert pacer.explains(0.0, asked, refusal)
+    pacer.give_back(0.0, asked)
+    quota = Quota(limit=6000, remaining=left, reset_s=29.0)
+    pacer.learn(1.0, answered, RateLimits(tokens=quota, refused=refused))
+    assert pacer.wait_s(1.0, 1) == wait_s
+
+
+def test_a_call_that_was_never_sent_is_returned_whole() -> None:
+    """Its request too, unlike one that the host refused."""
+    pacer = told(RateLimits(requests=Quota(limit=10, remaining=9, reset_s=600.0)))
+    pacer.take_back(0.0, pacer.reserve(0.0, 0))
+    assert (pacer.requests.left(0.0), pacer.requests.in_flight, pacer.requests.unanswered) == (9, 0, 0)
+    pacer.give_back(0.0, pacer.reserve(0.0, 0))
+    assert pacer.requests.left(0.0) == 8
+
+
+def test_an_estimate_over_the_whole_quota_is_no_estimate() -> None:
+    """Such a call reserves no tokens, and needs what such calls have used; nothing where that is over the quota too."""
+    pacer, now = told(flowing(6000)), 0.0
+    needed = list[float]()
+    for used in (600, 600, 20_000):
+        needed.append(pacer.needed(9000))
+        reservation = pacer.reserve(now, 9000)
+        pacer.learn(now, reservation, flowing(6000))
+        pacer.settle(now, reservation, used)
+    assert needed == [0, 600, 600]
+    assert pacer.needed(9000) == pytest.approx(4480)
+    pacer.settle(now, pacer.reserve(now, 9000), 20_000)
+    assert (pacer.needed(9000), pacer.needed(6000)) == (0, 6000)
+    assert (pacer.tokens.left(now), pacer.tokens.in_flight) == (6000, 0)
+
+
+def test_what_was_reserved_before_the_quota_was_known_is_let_go() -> None:
+    """The first call's estimate was over the quota that its answer names: it is not held against the next one."""
+    pacer = Pacer()
+    pacer.learn(0.0, pacer.reserve(0.0, 9000), flowing(6000))
+    assert pacer.wait_s(0.0, 5000) == 0.0
+
+
+@pytest.mark.parametrize(("told_of", "wait_s"), [(flowing(3000), 120.0), (window(3000, 50.0), 110.0)])
+def test_many_calls_may_need_more_than_one_full_quota(told_of: RateLimits, wait_s: float) -> None:
+    """15,000 tokens of 6,000 a minute: those that come last wait for all of them, one quota after another."""
+    pacer = told(told_of)
+    assert pacer.tokens.wait_s(0.0, 15_000) == pytest.approx(wait_s)
 
 
 async def test_calls_go_in_the_order_in_which_they_came(autojump_clock: MockClock) -> None:
@@ -181,6 +243,45 @@ async def test_a_wait_that_is_too_long_is_refused_at_once(autojump_clock: MockCl
         assert trio.current_time() == 0.0
     assert (caught.value.code, caught.value.error_type) == ("model_busy", "quota_wait")
     assert caught.value.retry_after_s == pytest.approx(6.0)
+
+
+async def test_a_large_call_does_not_starve_the_small_one_behind_it(autojump_clock: MockClock) -> None:
+    """It is refused when it is clear that its wait is too long; the small one then goes within its patience."""
+    pacer, came = told(flowing(5500), trio.current_time()), list[tuple[str, float]]()
+    line = Line(pacer)
+
+    async def call(name: str, tokens: float) -> None:
+        try:
+            await line.reserve(tokens)
+            came.append((name, trio.current_time()))
+        except ModelFault as fault:
+            assert fault.retry_after_s is not None
+            came.append((f"{name} refused", trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        for name, tokens in (("first", 5800.0), ("second", 5800.0), ("small", 50.0)):
+            nursery.start_soon(call, name, tokens)
+            await wait_all_tasks_blocked()
+    assert [name for name, _ in came] == ["second refused", "first", "small"]
+    assert [time for _, time in came] == pytest.approx([0.0, 3.0, 3.5], abs=0.05)
+
+
+async def test_a_wait_that_becomes_too_long_is_refused_then(autojump_clock: MockClock) -> None:
+    """Three seconds were to be waited; after two the host says that it is fifty."""
+    pacer = told(flowing(5500), trio.current_time())
+    line = Line(pacer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_say_less, line)
+        with trio.fail_after(2.1), pytest.raises(ModelFault) as caught:
+            await line.reserve(5800.0)
+    assert caught.value.retry_after_s == pytest.approx(48.0, abs=0.1)
+    assert (caught.value.error_type, line.waiting, pacer.tokens.in_flight) == ("quota_wait", 0, 0)
+
+
+async def _say_less(line: Line) -> None:
+    await trio.sleep(2.0)
+    line.pacer.learn(trio.current_time(), Reservation(0, heard=True), flowing(1000))
+    line.changed()
 
 
 async def test_who_leaves_the_line_takes_nothing_with_it(autojump_clock: MockClock) -> None:

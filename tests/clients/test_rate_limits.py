@@ -100,6 +100,17 @@ async def test_a_refusal_tells_too(autojump_clock: MockClock) -> None:
     assert (limits.refused, limits.retry_after_s, limits.tokens) == (True, 2.0, LIMITS.tokens)
 
 
+@pytest.mark.parametrize(("status", "overloaded"), [(429, False), (503, True), (529, True), (500, True)])
+async def test_only_a_429_may_be_for_want_of_a_quota(status: int, overloaded: bool, autojump_clock: MockClock) -> None:
+    """Any other refusal says that it is not, whatever it names besides."""
+    told: list[RateLimits] = []
+    headers: dict[str, Any] = {name.lower().replace("-", "_"): value for name, value in HEADERS.items()}
+    host = Script([refuses(status, "rate_limit_exceeded", **headers)])
+    with pytest.raises(ModelFault):
+        await OpenAIModel(host, URL, "", "m").answer(asked("Why?", on_limits=told.append), lambda text: None)
+    assert [(limits.refused, limits.overloaded) for limits in told] == [(True, overloaded)]
+
+
 async def test_nobody_is_told_of_nothing(autojump_clock: MockClock) -> None:
     """An answer without such headers says nothing."""
     told: list[RateLimits] = []

@@ -32,6 +32,7 @@ GAUGES = {
     names.LIMITER_TOTAL_GAUGE: "llm_limiter_total",
     names.LIMITER_BORROWED_GAUGE: "llm_limiter_borrowed",
     names.LIMITER_WAITING_GAUGE: "llm_limiter_waiting",
+    names.PACER_WAITING_GAUGE: "llm_pacer_waiting",
     names.TURNS_INFLIGHT: "edge_turns_inflight",
     names.CONNECTIONS: "edge_connections",
     names.DRAINING: "edge_draining",
@@ -43,6 +44,7 @@ GAUGES = {
 }
 COUNTERS = {
     names.WARNINGS: "chat_warnings",
+    names.PACER_REFUSALS: "llm_pacer_refusals",
     names.UPSTREAM_REJECTIONS: "llm_upstream_rejections",
     names.FALLBACKS: "chat_fallbacks",
     names.REFUSALS: "edge_refusals",

@@ -97,7 +97,7 @@ def test_what_the_host_allows_is_not_exceeded(tmp_path: Path, mode: str) -> None
         assert (quota.taken, quota.refused) == (6, 0)
         body = look(server)
         assert body["pacer"]["requests"]["limit"] == 60
-        assert body["pacer"]["requests"]["left"] < 2
+        assert body["pacer"]["requests"]["left"] < 30  # one comes back each second
         assert body["pacer"]["tokens"] is None
         assert (body["pacer"]["waiting"], body["rejections"]) == (0, {"overload": 0, "quota": 0, "quota_wait": 0})
 
@@ -113,6 +113,75 @@ def test_a_long_wait_is_told_at_once(tmp_path: Path) -> None:
         assert (quota.taken, quota.refused) == (1, 0)
         assert look(server)["rejections"] == {"overload": 0, "quota": 0, "quota_wait": 1}
         assert server.wait_for_log("turn.refused", turn_id=body["turn_id"])["error"] == "quota_wait"
+
+
+@dataclass(slots=True)
+class UsedUp:
+    """A host whose quota for model "big" is used up, by its word and for as long as it says; "small" is well."""
+
+    headers: list[tuple[bytes, bytes]]
+    asked: list[str] = field(default_factory=list)
+
+    def around(self, model: AsgiApp) -> AsgiApp:
+        """Return the models behind it."""
+
+        async def guarded(scope: Message, receive: Callable[[], Any], send: Send) -> None:
+            if scope["type"] != "http":
+                await model(scope, receive, send)
+                return
+            messages = [message := await receive()]
+            while message.get("more_body"):
+                messages.append(message := await receive())
+            body = b"".join(each["body"] for each in messages)
+            self.asked.append(json.loads(body)["model"])
+            if self.asked[-1] == "big":
+                await _refuse(self.headers, send)
+            else:
+                await model(scope, partial(_again, messages, receive), send)
+
+        return guarded
+
+
+async def _again(messages: list[Message], receive: Callable[[], Any]) -> Message:
+    return messages.pop(0) if messages else await receive()
+
+
+def test_a_model_whose_quota_is_used_up_leaves_the_fallback_its_own(tmp_path: Path) -> None:
+    """Four turns are answered by the other model; the first is asked once, and not again while its wait lasts."""
+    told = {"limit": "3", "remaining": "0", "reset": "60s"}
+    headers = [(f"x-ratelimit-{name}-requests".encode(), value.encode()) for name, value in told.items()]
+    host = UsedUp([*headers, (b"retry-after", b"20")])
+    with model_host(host.around) as model:
+        models = {"OPENAI_MODEL": "big", "OPENAI_FALLBACK_MODEL": "small"}
+        with running(tmp_path, OPENAI_BASE_URL=f"{model.url}/v1", **models) as server:
+            answers = [server.ask(f"Why? {AT_ONCE}", user=user) for user in "abcd"]
+            assert [(each.status_code, each.json()["fallback_used"]) for each in answers] == [(200, "model")] * 4
+            assert host.asked == ["big", *["small"] * 4]
+            body = look(server)
+            assert body["rejections"] == {"overload": 0, "quota": 1, "quota_wait": 3}
+            assert body["pacer"]["requests"]["limit"] == 3
+            for reason, count in body["rejections"].items():
+                assert server.gauge(f'llm_pacer_refusals_total{{reason="{reason}"}}') == count
+            assert server.gauge("llm_pacer_waiting") == 0
+
+
+def test_an_estimate_over_the_whole_quota_costs_no_turn(tmp_path: Path) -> None:
+    """A host names fewer tokens a minute than one call is estimated to cost, and refuses nothing: all are answered."""
+    told = {"limit": "1000", "remaining": "1000", "reset": "0s"}
+    headers = [(f"x-ratelimit-{name}-tokens".encode(), value.encode()) for name, value in told.items()]
+
+    def around(model: AsgiApp) -> AsgiApp:
+        async def telling(scope: Message, receive: Callable[[], Any], send: Send) -> None:
+            await model(scope, receive, partial(_telling, headers, send) if scope["type"] == "http" else send)
+
+        return telling
+
+    with model_host(around) as model, running(tmp_path, OPENAI_BASE_URL=f"{model.url}/v1") as server:
+        server.answer(f"First {AT_ONCE}")
+        with ThreadPoolExecutor(10) as pool:
+            asked = list(pool.map(lambda user: server.ask(f"Why? {AT_ONCE}", user=user), "abcdefghij"))
+        assert [response.status_code for response in asked] == [200] * 10
+        assert look(server)["pacer"]["tokens"]["limit"] == 1000
 
 
 def test_a_refusal_for_a_quota_is_no_overload(tmp_path: Path) -> None:
