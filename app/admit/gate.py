@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from app.admit.forecast import AT_ONCE, Place, forecast
+from app.admit.forecast import Place, in_turn
 from app.admit.gate_statistics import GateNotes, GateStatistics, LimiterChange, Mode, Reason, Shed
 from app.admit.line import Line
 from app.admit.spare_slots import Spare, Spares
@@ -44,13 +44,14 @@ _NOBODY = ""
 class _Turn:
     """A turn in front of the gate, or behind it."""
 
-    __slots__ = ("began", "came", "decided", "sent_away", "told", "user", "watcher")
+    __slots__ = ("began", "came", "decided", "sent_away", "told", "user", "watcher", "whole")
 
     def __init__(self, user: str, watcher: Watcher | None, came: float) -> None:
         self.user = user
         self.watcher = watcher
         self.came = came
         self.began: float | None = None
+        self.whole = False
         self.told = 0
         self.decided = trio.Event()
         self.sent_away = False
@@ -84,6 +85,8 @@ class Gate:
         self._wall = wall
         self._now = trio.lowlevel.current_clock().current_time
         self._notes = GateNotes()
+        self._soon = trio.lowlevel.current_trio_token().run_sync_soon
+        self._to_tell = self._tell_again = False
 
     @property
     def per_user_max(self) -> int:
@@ -118,7 +121,7 @@ class Gate:
             oldest_wait_s=max(0.0, now - waiting[0].came) if waiting else 0.0,
             users=self._line.users(),
             users_at_cap=self._line.users_at_cap(),
-            mean_service_s=self._notes.mean_s,
+            mean_service_s=self._expected_s(now),
             wait_p50_s=wait_p50_s,
             wait_p95_s=wait_p95_s,
             service_p50_s=service_p50_s,
@@ -152,8 +155,7 @@ class Gate:
         Raises:
             OverloadFault: `overloaded`, with `Retry-After`: it would be one too many in line, or wait too long.
         """
-        place = self._place_of(_NOBODY)
-        why = self._refuses(_NOBODY, place)
+        place, why = self._look(_NOBODY)
         if why is not None:
             raise self._refusal(why, place)
 
@@ -170,6 +172,7 @@ class Gate:
             await self._wait(turn, trace)
             turn.began = self._now()
             yield
+            turn.whole = trace.details.get("fallback") != "heuristic"
         finally:
             self._leave(turn)
 
@@ -188,7 +191,7 @@ class Gate:
             self._hand_out()
 
     async def _wait(self, turn: _Turn, trace: TurnTrace) -> None:
-        place = self._place_of(turn.user)
+        place, why = self._look(turn.user)
         queue = trace.stage(
             names.LLM_QUEUE,
             {
@@ -200,6 +203,8 @@ class Gate:
         how = "abandoned"
         try:
             with queue:
+                if why is not None:
+                    raise self._refusal(why, place)
                 await self._admit(turn, place, trace)
             how = "admitted"
             self._notes.wait(self._now(), self._now() - turn.came)
@@ -212,60 +217,76 @@ class Gate:
             trace.instruments.limiter_wait.record(wait_s, {names.OUTCOME: how}, context=trace.context)
 
     async def _admit(self, turn: _Turn, place: Place, trace: TurnTrace) -> None:
-        why = self._refuses(turn.user, place)
-        if why is not None:
-            raise self._refusal(why, place)
-        if self._is_full(place):
+        if place.number and self._is_full():
             self._send_away(turn.user)
+            place = self._line.place_of(turn.user, self.total)
         trace.let_in()
+        if place.number > TOLD_PLACES:
+            self._tell(turn, place)
         self._line.join(turn)
         self._hand_out()
         with trio.move_on_after(self.queue_timeout_s):
             await turn.decided.wait()
         if turn not in self._line.running:
             self._line.leave(turn)
-            why = "queue_full" if turn.sent_away else "queue_timeout"
-            raise self._refusal(why, self._place_of(turn.user))
+            why: Shed = "queue_full" if turn.sent_away else "queue_timeout"
+            raise self._refusal(why, self._line.place_of(turn.user, self.total))
 
     def _leave(self, turn: _Turn) -> None:
         """Forget a turn, with whatever it has: its place, or its slot."""
         if turn in self._line.running:
             self._limiter.release_on_behalf_of(turn)
             if turn.began is not None:
-                self._notes.service(self._now(), self._now() - turn.began)
+                self._notes.service(self._now(), self._now() - turn.began, whole=turn.whole)
         self._line.leave(turn)
         self._hand_out()
 
     def _hand_out(self, *, again: bool = False) -> None:
         """Give every free slot to whom it is due, and tell those who wait on where they are."""
-        ready = self._line.ready()
-        if ready:
+        if len(self._spares) and (ready := self._line.ready()):
             self._spares.make_way(int(ready - self._limiter.available_tokens))
         while self._limiter.available_tokens > 0 and (turn := self._line.next()) is not None:
             self._limiter.acquire_on_behalf_of_nowait(turn)
             self._line.start(turn)
             turn.decided.set()
         self._spares.hand_out()
-        self._tell_places(again=again)
+        self._tell_again |= again
+        if self._line.waiting and not self._to_tell:
+            self._to_tell = True
+            self._soon(self._tell_places)
 
-    def _is_full(self, place: Place) -> bool:
-        return place.number > 0 and len(self._line.waiting) >= self.queue_max
+    def _is_full(self) -> bool:
+        return len(self._line.waiting) >= self.queue_max
 
-    def _refuses(self, user: str, place: Place) -> Shed | None:
-        """Return why a turn that comes now must be refused, if it must.
+    def _look(self, user: str) -> tuple[Place, Shed | None]:
+        """Return the place that a turn of `user` would have if it came now, and why it must be refused, if it must.
 
         In a full line a user with few turns gets the place of one that has many: a line that one user fills would hold
-        up all the others.
+        up all the others. Where it is not, nobody in it has two turns, and who is new need not be played through.
         """
-        if self._is_full(place) and self._line.one_too_many(user) is None:
-            return "queue_full"
-        return "predicted_wait" if place.behind * self._notes.mean_s > self.queue_timeout_s else None
+        line, may_join = self._line, not self._is_full() or self._line.one_too_many(user) is not None
+        if not may_join and len(line.running) >= self.total and not line.has(user):
+            return in_turn(len(line.waiting) + 1, len(line.running), self.total), "queue_full"
+        place = line.place_of(user, self.total)
+        if place.number and not may_join:
+            return place, "queue_full"
+        late = place.behind * self._expected_s(self._now()) > self.queue_timeout_s
+        return place, "predicted_wait" if late else None
+
+    def _expected_s(self, now: float) -> float:
+        """Return how long a call is expected to take: the mean, or what half of those in flight have taken, if longer.
+
+        Not their mean age: one call that hangs would make everybody wait for it.
+        """
+        calls = list(self._line.running)
+        began = calls[len(calls) // 2].began if calls else None
+        return max(self._notes.mean_s(now), now - began if began is not None else 0.0)
 
     def _refusal(self, why: Shed, place: Place) -> OverloadFault:
         """Return the refusal of a turn that would have this place if it came back now; that long it is to stay away."""
         self._notes.shed[why] += 1
         note = f"{_WHY[why]}: {len(self._line.waiting)} in line for {self.total} slots"
-        wait_s = max(LEAST_RETRY_S, place.wait * self._notes.mean_s)
+        wait_s = max(LEAST_RETRY_S, place.wait * self._expected_s(self._now()))
         return OverloadFault("overloaded", note, stage=names.LLM_QUEUE, retry_after_s=wait_s, error_type=why)
 
     def _send_away(self, user: str) -> None:
@@ -275,28 +296,24 @@ class Gate:
             turn.sent_away = True
             turn.decided.set()
 
-    def _place_of(self, user: str) -> Place:
-        """Return the place that a turn of `user` would have if it came now."""
-        if not self._line.waiting and len(self._line.running) < self.total and not self._line.is_at_cap(user):
-            return AT_ONCE
-        return self._places(user)[-1]
-
-    def _places(self, *more: str) -> list[Place]:
-        users, calls = [turn.user for turn in self._line.waiting], [turn.user for turn in self._line.running]
-        return forecast([*users, *more], calls, self.total, self._line.per_user_max)
-
-    def _tell_places(self, *, again: bool) -> None:
+    def _tell_places(self) -> None:
         """Tell those who wait where they are, as often as that changes. Who need not wait is told nothing.
 
-        `again`: tell the same place too, because what it means to be there has changed.
+        It is done once for all that happens at the same moment: a thousand that leave together are one piece of news.
         """
+        again, self._to_tell, self._tell_again = self._tell_again, False, False
         if not any(turn.watcher for turn in self._line.waiting):
             return
-        for turn, place in zip(self._line.waiting, self._places(), strict=True):
-            news = again or place.number != turn.told
-            if turn.watcher is not None and place.number and news and (place.number <= TOLD_PLACES or not turn.told):
-                turn.told = place.number
-                turn.watcher.queue(place.number, round(place.wait * self._notes.mean_s, 1))
+        for turn, place in self._line.places(self.total):
+            if place.number > TOLD_PLACES:
+                break
+            if place.number and (again or place.number != turn.told):
+                self._tell(turn, place)
+
+    def _tell(self, turn: _Turn, place: Place) -> None:
+        if turn.watcher is not None:
+            turn.told = place.number
+            turn.watcher.queue(place.number, round(place.wait * self._expected_s(self._now()), 1))
 
 
 def _whole(slots: int) -> int:

@@ -5,15 +5,18 @@ is said. Pure; one thread notes, any may ask.
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal, get_args
 
-from app.admit.last_minute import LastMinute
+from app.admit.last_minute import WINDOW_S, LastMinute
 
 KEPT_CHANGES = 20
 FIRST_MEAN_S, LEAST_WEIGHT = 1.0, 0.1
-"""Of the mean service time: what is taken for it before any slot was given back, and how far each one moves it. The
-first ten are averaged, so that the guess is gone with the first.
+"""Of the mean service time: what is taken for it where nothing is known, and how far each slot that is given back moves
+it. The first ten are averaged, so that the guess is gone with the first.
 """
+KNOWN_FOR_S = WINDOW_S
+"""When no service has ended for so long, the mean is forgotten: calls of the night say nothing of the morning's."""
 
 Mode = Literal["fixed", "adaptive"]
 """Who decides the number of slots: people, or the adaptive limit."""
@@ -68,7 +71,10 @@ class GateStatistics:
         oldest_wait_s: how long the first of these has been waiting; 0 when nobody is.
         users: how many users have a turn that waits or has a slot.
         users_at_cap: how many of them have as many calls as a user may have.
-        mean_service_s: how long a turn keeps its slot, on average; the newest count most.
+        mean_service_s: how long a turn is expected to keep its slot; every prediction is made with it. It is the mean
+            of the last services, the newest counting most, without those that failed or were left sooner than that;
+            1 when none has ended for a minute. Where half of the calls in flight have lasted longer already, it is
+            what these have.
         wait_p50_s: of the turns that got their slot in the last minute, half waited no longer; None when there is none.
         wait_p95_s: likewise, 95 of 100.
         service_p50_s: of the slots that turns gave back in the last minute, half were kept no longer.
@@ -101,12 +107,11 @@ class GateNotes:
     """Counts, durations and changes, noted as they happen."""
 
     def __init__(self) -> None:
-        self.mean_s = FIRST_MEAN_S
         self.admitted = self.abandoned = 0
         self.shed: dict[Shed, int] = dict.fromkeys(get_args(Shed), 0)
         self.change_counts: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
         self.changes: deque[LimiterChange] = deque(maxlen=KEPT_CHANGES)
-        self._services = 0
+        self._mean_s, self._services, self._ended_at = FIRST_MEAN_S, 0, -inf
         self._waits, self._holds = LastMinute(), LastMinute()
 
     def wait(self, now: float, wait_s: float) -> None:
@@ -114,11 +119,19 @@ class GateNotes:
         self.admitted += 1
         self._waits.add(now, wait_s)
 
-    def service(self, now: float, service_s: float) -> None:
-        """Note that a turn gave its slot back."""
-        self._services += 1
-        self.mean_s += max(LEAST_WEIGHT, 1 / self._services) * (service_s - self.mean_s)
-        self._holds.add(now, service_s)
+    def mean_s(self, now: float) -> float:
+        """Return the mean of the services of late, or the guess where none is known."""
+        return self._mean_s if now - self._ended_at <= KNOWN_FOR_S else FIRST_MEAN_S
+
+    def service(self, now: float, held_s: float, *, whole: bool = True) -> None:
+        """Note that a turn gave its slot back; one that failed or was left early says only that it would be longer."""
+        self._holds.add(now, held_s)
+        mean_s = self.mean_s(now)
+        if not whole and held_s < mean_s:
+            return
+        self._services = self._services + 1 if now - self._ended_at <= KNOWN_FOR_S else 1
+        self._mean_s = mean_s + max(LEAST_WEIGHT, 1 / self._services) * (held_s - mean_s)
+        self._ended_at = now
 
     def change(self, change: LimiterChange) -> None:
         """Note that the number of slots is another one."""

@@ -7,6 +7,8 @@ one of these to end, and those behind it pass. Nothing is kept of a user who has
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
+from app.admit.forecast import AT_ONCE, Place, forecast, last_of
+
 
 class Ticket(Protocol):
     """A turn in the line or among the calls. It is itself, and equal to no other; `user` is whose it is."""
@@ -72,6 +74,23 @@ class Line(Generic[T]):
             return None
         return next(ticket for ticket in reversed(self.waiting) if ticket.user == busiest)
 
+    def has(self, user: str) -> bool:
+        """Return whether a turn of `user` waits or runs."""
+        return user in self._waiting_of or user in self._running_of
+
+    def place_of(self, user: str, total: int) -> Place:
+        """Return the place that a turn of `user` would have if it came now."""
+        if len(self.running) < total and not self.is_at_cap(user) and not self.ready():
+            return AT_ONCE
+        waiting, running = self._users()
+        return last_of([*waiting, user], running, total, self.per_user_max)
+
+    def places(self, total: int) -> Iterator[tuple[T, Place]]:
+        """Yield those that wait, each with its place, in the order in which they would go."""
+        turns = list(self.waiting)
+        for index, place in forecast(*self._users(), total, self.per_user_max):
+            yield turns[index], place
+
     def is_at_cap(self, user: str) -> bool:
         """Return whether a user has as many calls as a user may have."""
         return self._running_of.get(user, 0) >= self.per_user_max
@@ -83,6 +102,9 @@ class Line(Generic[T]):
     def users_at_cap(self) -> int:
         """Return how many users have as many calls as a user may have."""
         return sum(count >= self.per_user_max for count in list(self._running_of.values()))
+
+    def _users(self) -> tuple[list[str], list[str]]:
+        return [ticket.user for ticket in self.waiting], [ticket.user for ticket in self.running]
 
     def _ready(self) -> Iterator[T]:
         return (ticket for ticket in self.waiting if not self.is_at_cap(ticket.user))

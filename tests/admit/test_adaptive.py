@@ -61,6 +61,14 @@ def test_two_above_where_it_was_refused_each_answer_adds_one() -> None:
     assert limit.total == 39 + NEWS + 10
 
 
+def test_answers_of_a_host_that_queues_are_no_news() -> None:
+    """After a cut by the guard the curve goes on above where it was: four above is not sixteen above soon after."""
+    limit = limit_of(40)
+    limit.accepted(0.0, -0.1, 40, queued=True)
+    end = (2 / C) ** (1 / 3) + (4 / C) ** (1 / 3) + 0.1
+    assert grown(limit, 0.1, end).total in {43, 44}
+
+
 def test_a_long_silence_does_not_end_in_a_burst() -> None:
     """An hour in which fewer calls were made has proved nothing: the first answer leads no further than the curve."""
     limit = limit_of(40)

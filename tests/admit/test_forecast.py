@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.admit.forecast import AT_ONCE, forecast
+from app.admit import forecast as played_fast
+from app.admit.forecast import AT_ONCE, Place, last_of
+
+
+def forecast(waiting: list[str], running: list[str], total: int, per_user_max: int) -> list[Place]:
+    """Return the places in the order of coming."""
+    going = list(played_fast.forecast(waiting, running, total, per_user_max))
+    numbers = [place.number for _index, place in going]
+    assert numbers == sorted(numbers), "in the order of going"
+    return [place for _index, place in sorted(going)]
 
 
 def played(waiting: list[str], running: list[str], total: int, per_user_max: int) -> list[tuple[int, float]]:
@@ -48,6 +57,8 @@ def test_it_is_what_would_happen(line: tuple[list[str], list[str], int, int]) ->
     assert [place.wait for place in places] == pytest.approx([wait for _, wait in expected])
     first = min((wait for number, wait in expected if number), default=0.0)
     assert all(0 <= place.wait - place.behind <= first + 1e-9 for place in places)
+    if waiting:
+        assert last_of(waiting, running, total, per_user_max) == places[-1]
 
 
 @pytest.mark.parametrize("total", [1, 4, 30])

@@ -48,7 +48,7 @@ class Model:
     refused: dict[str, str] = field(default_factory=dict)
 
     def play(self) -> None:
-        scene, total, mean_s, ended = self.scene, self.scene.slots, 1.0, 0
+        scene, total, mean_s, ended, last = self.scene, self.scene.slots, 1.0, 0, -inf
         waiting: list[Turn] = []
         running: dict[Turn, tuple[float, float]] = {}  # when it began, and when it ends
         coming, sizes = sorted(scene.turns, key=lambda turn: turn.arrive_s), list(scene.sizes)
@@ -59,12 +59,13 @@ class Model:
             moments["late"] = min((turn.arrive_s + scene.queue_timeout_s for turn in waiting), default=inf)
             event = min(moments, key=moments.__getitem__)
             now = moments[event]
+            known_s = mean_s if now - last <= 60 else 1.0
             if event == "arrive":
                 turn = coming.pop(0)
                 must_wait = len(running) >= total
                 if must_wait and len(waiting) >= scene.queue_max:
                     self.refused[turn.name] = "queue_full"
-                elif must_wait and len(waiting) * mean_s / total > scene.queue_timeout_s:
+                elif must_wait and len(waiting) * max(known_s, half(now, running)) / total > scene.queue_timeout_s:
                     self.refused[turn.name] = "predicted_wait"
                 else:
                     waiting.append(turn)
@@ -78,14 +79,21 @@ class Model:
                 waiting.remove(late)
             else:
                 (over,) = [turn for turn, (_, end) in running.items() if end == now]
-                ended += 1
-                mean_s += max(0.1, 1 / ended) * (now - running.pop(over)[0] - mean_s)
+                held_s = now - running.pop(over)[0]
+                if over.leave_s == inf or held_s >= min(over.hold_s, known_s):
+                    ended = ended + 1 if now - last <= 60 else 1
+                    mean_s, last = known_s + max(0.1, 1 / ended) * (held_s - known_s), now
             for turn in list(waiting):
                 own = sum(each.user == turn.user for each in running)
                 if len(running) < total and own < scene.per_user_max:
                     waiting.remove(turn)
                     running[turn] = now, min(now + turn.hold_s, turn.arrive_s + turn.leave_s)
                     self.starts[turn.name] = now
+
+
+def half(now: float, running: dict[Turn, tuple[float, float]]) -> float:
+    """Return what half of the calls have lasted at least; there are some."""
+    return sorted(now - began for began, _end in running.values())[(len(running) - 1) // 2]
 
 
 @st.composite

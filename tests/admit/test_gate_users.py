@@ -101,8 +101,10 @@ async def test_a_new_size_is_told_to_all_who_wait(autojump_clock: MockClock) -> 
         await arrive(nursery, hall, "abcd", hold_s=5.0)
         assert hall.told["d3"].places == [(0.0, 3, 3.0)]
         hall.gate.resize(2, "manual")
+        await wait_all_tasks_blocked()
         assert hall.told["d3"].places[1:] == [(0.0, 2, 1.0)]
         hall.gate.resize(1, "manual")
+        await wait_all_tasks_blocked()
         assert hall.told["d3"].places[2:] == [(0.0, 2, 2.5)], "two calls for one slot: the first to end lets nobody in"
         nursery.cancel_scope.cancel()
 
@@ -205,3 +207,40 @@ async def test_an_empty_line_is_never_too_long(autojump_clock: MockClock) -> Non
     async with trio.open_nursery() as nursery:
         await arrive(nursery, hall, "ab", hold_s=0.5)
     assert hall.order == ["before", "a0", "b1"]
+
+
+async def test_all_that_happens_at_once_is_told_once(autojump_clock: MockClock) -> None:
+    """Of forty in line thirty leave in one instant: each of the others hears of one place, where it then is."""
+    hall = Hall(slots=1, queue_timeout_s=1000)
+    async with trio.open_nursery() as nursery:
+        for number in range(41):
+            leave_s = 5.0 if 0 < number <= 30 else float("inf")
+            nursery.start_soon(hall.turn, str(number), 100.0, 0.01 * number, leave_s - 0.01 * number)
+        await trio.sleep(6.0)
+        for number in range(31, 41):
+            assert [place for _at, place, _wait in hall.told[str(number)].places] == [number, number - 30]
+        nursery.cancel_scope.cancel()
+    assert hall.empty()
+
+
+async def test_a_full_line_costs_no_playing_through(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes new to a full line is refused by a count, however long the line, and told how long it takes."""
+    hall = Hall(slots=2, queue_timeout_s=1000, queue_max=20)
+    async with trio.open_nursery() as nursery:
+        await arrive(nursery, hall, "abcdefghijklmnopqrstuv", hold_s=5.0)
+        monkeypatch.setattr("app.admit.line.last_of", None)
+        with pytest.raises(OverloadFault) as caught:
+            hall.gate.check()
+        assert (caught.value.error_type, caught.value.retry_after_s) == ("queue_full", 21 / 2)
+        monkeypatch.undo()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_fills_the_line_itself_is_told_its_own_wait(autojump_clock: MockClock) -> None:
+    """With three slots, of which it may have two, the user whose turns fill the line is told how long these take."""
+    hall = Hall(slots=3, queue_timeout_s=1000, queue_max=10)
+    async with trio.open_nursery() as nursery:
+        await arrive(nursery, hall, "b" + "a" * 13, hold_s=5.0)
+        fault = hall.refused["a13"]
+        assert (fault.error_type, fault.retry_after_s) == ("queue_full", pytest.approx(1 / 3 + 11 / 2))
+        nursery.cancel_scope.cancel()
