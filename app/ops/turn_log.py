@@ -41,9 +41,11 @@ def turn_line(facts: TurnFacts) -> dict[str, Any]:
     """Return what the log says of a turn: times in seconds, `arrived` since the epoch, None where there is none.
 
     `arrived` is when the turn came to the gate; where the door refused it for the gate's sake, when it came to the
-    door; None for a turn that never wanted a slot. `service_s` is how long it held one.
+    door; None for a turn that never wanted a slot. `service_s` is how long it held one. `reason` is the fault's, and
+    `heuristic` where the call failed but rules answered.
     """
     gate, arrived_ns = facts.gate, None
+    stood_in = "heuristic" if facts.details.get("fallback") == "heuristic" else None
     if gate is not None:
         arrived_ns = gate.arrived_at_ns
     elif facts.error_type in DOOR_REASONS:
@@ -56,7 +58,7 @@ def turn_line(facts: TurnFacts) -> dict[str, Any]:
         "tokens_in": facts.details.get("prompt_tokens"),
         "tokens_out": facts.details.get("completion_tokens"),
         "outcome": facts.outcome,
-        "reason": facts.error_type,
+        "reason": facts.error_type or stood_in,
         "plan": facts.plan,
     }
 
@@ -74,7 +76,6 @@ class RotatingFile:
         self._path = path
         self._max_bytes = max_bytes
         self._rotated = rotated
-        self._torn = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
 
@@ -87,27 +88,28 @@ class RotatingFile:
         self._follow()
         if os.fstat(self._file).st_size >= self._max_bytes:
             self._rotate()
-        data = b"\n" * self._torn + data
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._file, data[written:])
-        finally:
-            self._torn = self._torn if written == 0 else data[written - 1] != ord("\n")
+        data = b"\n" * self._is_torn() + data
+        while data:
+            data = data[os.write(self._file, data) :]
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._file)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _follow(self) -> None:
         """Open the path anew where it is another file by now, or none."""
         if not self._is_current():
             opened = self._open()
             os.close(self._file)
-            self._file, self._torn = opened, False
+            self._file = opened
+
+    def _is_torn(self) -> bool:
+        """Tell whether half a line is last: of a full disk's, or of a process, this one or another, that was killed."""
+        size = os.fstat(self._file).st_size
+        return size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
     def _is_current(self) -> bool:
         with suppress(FileNotFoundError):

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from app.errors import ModelFault, StartError
 from app.ops.turn_log import LAST_WRITE_S, RotatingFile, TurnLog, open_turn_log, turn_line
+from app.ops.whatif.turns import read_lines
 from telemetry.turn_trace import GatePassage, TurnFacts
 from tests.standins import MemoryDatabase, PacedModel, after, failing, open_house, question, watched
 
@@ -57,6 +58,18 @@ def test_a_line_says_what_the_limiter_is_sized_by_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fallback", "error_type", "reason"),
+    [("heuristic", None, "heuristic"), ("model", None, None), ("heuristic", "stopped", "stopped")],
+)
+def test_a_line_says_that_rules_stood_in_for_the_model(
+    fallback: str, error_type: str | None, reason: str | None
+) -> None:
+    """Such a turn is answered, but its call was not; one that another model answered has had a call."""
+    stood_in = replace(FACTS, outcome="degraded", error_type=error_type, details={"fallback": fallback})
+    assert turn_line(stood_in)["reason"] == reason
+
+
+@pytest.mark.parametrize(
     ("reason", "arrived"), [("predicted_wait", 1_999_999_996.5), ("queue_full", 1_999_999_996.5), ("draining", None)]
 )
 def test_a_refusal_at_the_door_for_the_gate_s_sake_has_an_arrival(reason: str, arrived: float | None) -> None:
@@ -81,7 +94,7 @@ async def test_the_trace_knows_the_way_through_the_gate(autojump_clock: MockCloc
 
 
 async def test_a_call_that_fails_has_held_its_slot_too(autojump_clock: MockClock) -> None:
-    """The time until the model's fault is a service time; without a call there is none."""
+    """The time until the model's fault is in its line; who reads that takes it for no answer's."""
     seen = watched()
     async with open_house(model=PacedModel([(failing(ModelFault("model_error")), "")]), seen=seen) as house:
         await house.ask(question())
@@ -89,6 +102,7 @@ async def test_a_call_that_fails_has_held_its_slot_too(autojump_clock: MockClock
     assert facts.gate is not None
     assert facts.gate.service_s is not None
     assert facts.outcome == "upstream_error"
+    assert read_lines([json.dumps(turn_line(facts))]).failed == 1
 
 
 async def test_what_was_added_is_in_the_file_at_the_end(tmp_path: Path) -> None:
@@ -208,6 +222,26 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.write(b"ghijkl\n")
     file.close()
     assert path.read_bytes() == b"1234\nabcdef\nghijkl\n"
+
+
+@pytest.mark.parametrize("opened", ["after", "before"])
+def test_half_a_line_of_a_killed_process_spoils_no_other(tmp_path: Path, opened: str) -> None:
+    """What a process had written when it was killed stands on a line of its own, also where another one runs on."""
+    path = tmp_path / "log"
+    file = RotatingFile(path) if opened == "before" else None
+    with path.open("ab") as killed:
+        killed.write(b'{"turn":"1"}\n{"turn":"2","arr')
+    file = file or RotatingFile(path)
+    for line in (b'{"turn":"3"}\n', b'{"turn":"4"}\n'):
+        file.write(line)
+    file.close()
+    assert path.read_bytes().split(b"\n") == [
+        b'{"turn":"1"}',
+        b'{"turn":"2","arr',
+        b'{"turn":"3"}',
+        b'{"turn":"4"}',
+        b"",
+    ]
 
 
 class Disk(RotatingFile):

@@ -68,9 +68,10 @@ def test_turns_are_recorded_and_told_apart(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     """One line names the variable and the path, and no stack is shown."""
-    ran = run_command(tmp_path, "serve", TURN_LOG=str(tmp_path / "missing" / "turns.jsonl"))
+    (tmp_path / "file").write_text("")
+    ran = run_command(tmp_path, "serve", TURN_LOG=str(tmp_path / "file" / "turns.jsonl"))
     assert ran.returncode == 2
-    assert f"cannot start: TURN_LOG: cannot write {tmp_path}/missing/turns.jsonl: No such file" in ran.stderr
+    assert f"cannot start: TURN_LOG: cannot write {tmp_path}/file/turns.jsonl: File exists" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -95,10 +95,13 @@ def _figures(
 ) -> Figures:
     waits, turns = replayed.waits, len(replayed.waits)
     ordered = sorted(chain.from_iterable(blocks))
-    refused = {reason: waits.count(reason) for reason in (QUEUE_FULL, PREDICTED, TIMED_OUT)}
-    held_s = math.fsum(service for wait, service in zip(waits, services, strict=True) if wait >= 0)
+    refused = dict.fromkeys((QUEUE_FULL, PREDICTED, TIMED_OUT), 0)
+    held_s = wanted_s = math.fsum(services)
+    if len(ordered) < turns:  # else there is nothing to look for
+        refused = {reason: waits.count(reason) for reason in refused}
+        held_s = math.fsum(service for wait, service in zip(waits, services, strict=True) if wait >= 0)
     span_s = max(arrivals[-1] - arrivals[0], 1e-9)
-    erlang_s = wait_quantile_s(rate, math.fsum(services) / turns, size, 0.95)
+    erlang_s = wait_quantile_s(rate, wanted_s / turns, size, 0.95)
     interval = _interval(blocks, ordered, 0.95)
     meets = all(_judged(target, ordered, turns) <= target.limit for target in targets)
     return Figures(

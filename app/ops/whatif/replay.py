@@ -8,23 +8,27 @@ First come, first served makes it a single pass: when a turn arrives, all that c
 start is known there and then, also when it lies in the future. `busy` is a heap of when each slot comes free; a turn
 that waits takes the earliest, and what would be its start beyond the deadline is its refusal instead.
 
-The mean service time is the gate's own, moved by each call that ended before now. A call that ends is taken off the
-heap by the turn that follows it in its slot, and the slots are taken up in the order in which they come free; so
-whenever somebody has to wait, all calls that have ended by then were taken off, in order.
+The expected service time is the gate's own: the mean, moved by each call that ended before now and forgotten when none
+has for a minute, or what half of the calls in flight have lasted. A call that ends is taken off the heap by the turn
+that follows it in its slot, and the slots are taken up in the order in which they come free; so whenever somebody has
+to wait, all calls that have ended by then were taken off, in order. As many are in flight then as there are slots, and
+who follows begins last, so the middle one of their beginnings never moves back: since where it was seen last, half of
+the calls have lasted at the most, and they are looked at one by one only where that would matter.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappush, heapreplace
 from itertools import chain, repeat
+from math import inf
 
 QUEUE_FULL, PREDICTED, TIMED_OUT = -1.0, -2.0, -3.0
 """In place of a wait: why the turn was refused."""
 FIRST_MEAN_S, LEAST_WEIGHT = 1.0, 0.1
-"""The gate's mean service time, before the first call has ended, and how far each call moves it; the first ten are
-averaged.
-"""
+"""The gate's mean service time where none is known, and how far each call moves it; the first ten are averaged."""
+KNOWN_FOR_S = 60.0
+"""How long the mean is known after the last call that ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ def replay(arrivals: Sequence[float], services: Sequence[float], size: int, rule
     waits: list[float] = []
     note, timeout_s, queue_max = waits.append, rules.queue_timeout_s, rules.queue_max
     free, mean_s, longest = size, FIRST_MEAN_S, 0
-    weights = chain([1 / number for number in range(1, round(1 / LEAST_WEIGHT))], repeat(LEAST_WEIGHT))
+    middle, last, weights = -inf, -inf, _weights()
     for now, service in zip(arrivals, services, strict=True):
         if free:
             free -= 1
@@ -66,19 +70,30 @@ def replay(arrivals: Sequence[float], services: Sequence[float], size: int, rule
             note(0.0)
             continue
         while queue and queue[0][0] <= now:
-            mean_s += next(weights) * (queue.popleft()[1] - mean_s)
+            start, ended = queue.popleft()
+            if start - last > KNOWN_FOR_S:
+                weights = _weights()
+            mean_s += next(weights) * (ended - mean_s)
+            last = start
         start, ended = busy[0]
         if start <= now:
+            if start - last > KNOWN_FOR_S:
+                weights = _weights()
             mean_s += next(weights) * (ended - mean_s)
+            last = start
             heapreplace(busy, (now + service, service))
             note(0.0)
             continue
         while doomed and doomed[0] <= now:
             doomed.popleft()
         waiting = len(queue) + len(doomed)
+        most_s = timeout_s * size
+        known_s = mean_s if now - last <= KNOWN_FOR_S else FIRST_MEAN_S
         if waiting >= queue_max:
             note(QUEUE_FULL)
-        elif waiting * mean_s > timeout_s * size:
+        elif waiting * known_s > most_s or (
+            waiting * (now - middle) > most_s and waiting * (now - (middle := _middle(now, busy, queue))) > most_s
+        ):
             note(PREDICTED)
         else:
             longest = max(longest, waiting + 1)
@@ -90,3 +105,19 @@ def replay(arrivals: Sequence[float], services: Sequence[float], size: int, rule
                 queue.append((start, ended))
                 note(start - now)
     return Replayed(waits, longest)
+
+
+def _weights() -> Iterator[float]:
+    return chain([1 / number for number in range(1, round(1 / LEAST_WEIGHT))], repeat(LEAST_WEIGHT))
+
+
+def _middle(now: float, busy: Iterable[tuple[float, float]], queue: Iterable[tuple[float, float]]) -> float:
+    """Return when the middle one of the calls in flight began: half of them have lasted since then, or longer.
+
+    Args:
+        now: seconds.
+        busy: end and length of each slot's last call, which may begin later.
+        queue: the same of each call that somebody waits for.
+    """
+    begun = sorted(end - service for end, service in chain(busy, queue) if end - service <= now < end)
+    return begun[len(begun) // 2]

@@ -12,7 +12,7 @@ from app.ops.whatif.turns import Trace
 
 FEW_ROWS = 25
 NOTICEABLE = 0.001
-"""Share of the turns that were refused or left, from which on the log is called censored."""
+"""Share of the turns that were refused, left or failed, from which on the log is called censored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +50,12 @@ def assumptions(answer: Answer) -> list[str]:
 def warnings(answer: Answer) -> list[str]:
     """Return what is wrong with the log, as far as it matters."""
     trace, told = answer.trace, []
-    unserved = trace.refused + trace.left
+    unserved = trace.refused + trace.left + trace.failed
     if unserved > NOTICEABLE * len(trace.arrivals):
         told.append(
-            f"The log is censored: {trace.refused} turns were refused and {trace.left} left before they were served. "
-            "How long they would have taken is not known; each is replayed with the time of a turn that was served "
-            "near it. Those who were refused and asked again count twice."
+            f"The log is censored: {trace.refused} turns were refused, {trace.left} left before they were served, and "
+            f"{trace.failed} failed without an answer. How long they would have taken is not known; each is replayed "
+            "with the time of a turn that was served near it. Those who asked again count twice."
         )
     if trace.broken:
         told.append(f"{trace.broken} lines could not be read, and were skipped.")
@@ -78,7 +78,8 @@ def _recorded(trace: Trace) -> str:
     return (
         f"{len(trace.arrivals):,} turns in {_span(trace.span_s)} from {since}: {trace.rate:.2f} a second, "
         f"{trace.mean_service_s:.2f} s of the model each, up to {trace.most_at_once} at once.\n"
-        f"As recorded: p95 wait {seconds(trace.recorded_p95_s)}, {trace.refused:,} refused, {trace.left:,} left."
+        f"As recorded: p95 wait {seconds(trace.recorded_p95_s)}, {trace.refused:,} refused, {trace.left:,} left, "
+        f"{trace.failed:,} failed."
     )
 
 
@@ -147,6 +148,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
             "p95_wait_s": trace.recorded_p95_s,
             "refused": trace.refused,
             "left": trace.left,
+            "failed": trace.failed,
             "elsewhere": trace.elsewhere,
             "broken_lines": trace.broken,
         },

@@ -1,8 +1,9 @@
 """What a turn log says, as arrivals and service times; lines that are none of ours are counted, and skipped.
 
 Not every turn has a service time. One that was refused, or whose client left while it waited, would have held a slot
-too: left out, the load would look lighter the more was refused. It is replayed with the service time of a turn that was
-served at about the same time.
+too: left out, the load would look lighter the more was refused. So it would if a call that failed were replayed as
+recorded: an open circuit breaker fails one at once. Each is replayed with the service time of a turn that was served at
+about the same time.
 """
 
 import json
@@ -17,6 +18,12 @@ from typing import Any
 
 REFUSALS = frozenset({"queue_full", "predicted_wait", "queue_timeout"})
 """Reasons of the gate's, and of the door's for its sake. Others are shed too, by a drain or a full outbox."""
+FAILURES = frozenset({"shed", "upstream_error", "internal_error"})
+"""Outcomes of a turn whose call, without tokens, failed. One that ran into its deadline held its slot for as long."""
+STOOD_IN = "heuristic"
+"""The reason of a turn whose call failed, and that rules answered."""
+LATEST_S = 1e11
+"""After the year 5000; larger numbers are no times of ours, and some too large for a float."""
 AT_A_TIME = 1000
 """Lines that are parsed as one JSON array: twice as fast as one by one, and one by one where one of them is broken."""
 NEIGHBOURS = 50
@@ -32,8 +39,8 @@ class NoTurnsError(Exception):
 class Lines:
     """What was read from some lines, in their order: one number each per turn that came as far as the gate.
 
-    `waits` and `services` are `UNKNOWN` where there was none; `broken` lines could not be read, `elsewhere` are turns
-    that never wanted a slot.
+    `waits` and `services` are `UNKNOWN` where there was none, or none that counts; `broken` lines could not be read,
+    `elsewhere` are turns that never wanted a slot, `failed` held one for a call without an answer.
     """
 
     arrivals: "array[float]" = field(default_factory=lambda: array("d"))
@@ -41,6 +48,7 @@ class Lines:
     services: "array[float]" = field(default_factory=lambda: array("d"))
     refused: int = 0
     left: int = 0
+    failed: int = 0
     elsewhere: int = 0
     broken: int = 0
 
@@ -51,6 +59,7 @@ class Lines:
         self.services.extend(other.services)
         self.refused += other.refused
         self.left += other.left
+        self.failed += other.failed
         self.elsewhere += other.elsewhere
         self.broken += other.broken
 
@@ -68,6 +77,7 @@ class Trace:
     began: float
     refused: int
     left: int
+    failed: int
     elsewhere: int
     broken: int
     recorded_p95_s: float | None
@@ -115,6 +125,7 @@ def _take(value: Any, read: Lines) -> None:
     try:
         arrived, wait, service = value["arrived"], value["wait_s"], value["service_s"]
         refused = service is None and value["outcome"] == "shed" and value["reason"] in REFUSALS
+        failed = service is not None and _failed(value)
     except (TypeError, KeyError):
         read.broken += 1
         return
@@ -123,15 +134,21 @@ def _take(value: Any, read: Lines) -> None:
     elif _is_time(arrived) and (wait is None or _is_time(wait)) and (service is None or _is_time(service)):
         read.arrivals.append(arrived)
         read.waits.append(UNKNOWN if wait is None else wait)
-        read.services.append(UNKNOWN if service is None else service)
+        read.services.append(UNKNOWN if service is None or failed else service)
         read.refused += refused
+        read.failed += failed
         read.left += service is None and not refused
     else:
         read.broken += 1
 
 
+def _failed(value: Any) -> bool:
+    no_answer = value.get("tokens_out") is None
+    return no_answer and (value["outcome"] in FAILURES or value["reason"] == STOOD_IN)
+
+
 def _is_time(value: Any) -> bool:
-    return type(value) in (float, int) and 0 <= value < math.inf
+    return type(value) in (float, int) and 0 <= value <= LATEST_S
 
 
 def as_trace(read: Lines, seed: int = 0) -> Trace:
@@ -145,7 +162,8 @@ def as_trace(read: Lines, seed: int = 0) -> Trace:
     served = [index for index, service in enumerate(services) if service != UNKNOWN]
     if not served:
         what = f"{read.broken} lines could not be read, " if read.broken else ""
-        raise NoTurnsError(f"no turn that held a slot is in there ({what}{read.refused} turns were refused)")
+        what += f"{read.refused} turns were refused, {read.failed} failed"
+        raise NoTurnsError(f"no turn that held a slot and was answered is in there ({what})")
     began = read.arrivals[order[0]]
     arrivals = [read.arrivals[index] - began for index in order]
     waits = [read.waits[index] for index in order]
@@ -157,6 +175,7 @@ def as_trace(read: Lines, seed: int = 0) -> Trace:
         began=began,
         refused=read.refused,
         left=read.left,
+        failed=read.failed,
         elsewhere=read.elsewhere,
         broken=read.broken,
         recorded_p95_s=in_wait[math.ceil(0.95 * len(in_wait)) - 1],

@@ -13,6 +13,7 @@ from app.ops.whatif.replay import GateRules
 from tests.ops.whatif.test_turns import line
 
 RULES = GateRules(queue_max=64, queue_timeout_s=10.0)
+BREAKER = {"outcome": "shed", "reason": "breaker_open"}
 
 
 def options(*given: str) -> argparse.Namespace:
@@ -52,7 +53,7 @@ def test_a_wrong_option_is_told(given: list[str], said: str, capsys: pytest.Capt
     [
         (["missing"], "there is no .*missing; set TURN_LOG"),
         (["folder"], "cannot read .*: Is a directory"),
-        (["empty"], "empty: no turn that held a slot is in there"),
+        (["empty"], "empty: no turn that held a slot and was answered is in there"),
         (["good", "--plot", "missing/out.svg"], "cannot write missing/out.svg: No such file"),
     ],
     ids=["missing", "folder", "empty", "plot"],
@@ -74,6 +75,39 @@ def test_an_option_goes_before_the_setting(log: Path) -> None:
         {"queue_max": 64, "queue_timeout_s": 10.0},
         {"queue_max": 0, "queue_timeout_s": 4.0},
     ]
+
+
+def test_what_failed_is_told(log: Path) -> None:
+    """Turns that failed at once are counted and warned of, in text and in JSON, and change no recommendation."""
+    served = [line(at / 4, 4.0) for at in range(400)]
+    failed = [
+        line(at / 4, 0.0002 if at % 2 else 4.0, **(BREAKER if at % 2 else {}))  # half of the turns
+        for at in range(400)
+    ]
+    (log / "served").write_text("".join(served))
+    (log / "failed").write_text("".join(failed))
+    said: list[str] = []
+    for name, *more in (["served", "--json"], ["failed", "--json"], ["failed"]):
+        run(options("--turns", str(log / name), "--sizes", "1..30", *more), RULES, said.append, None)
+    good, bad = json.loads(said[0]), json.loads(said[1])
+    assert (good["recorded"]["failed"], bad["recorded"]["failed"]) == (0, 200)
+    assert bad["smallest"] == good["smallest"]
+    assert (
+        "The log is censored: 0 turns were refused, 0 left before they were served, and 200 failed"
+        in (bad["warnings"][0])
+    )
+    assert bad["warnings"][0] in said[2]
+    assert "0 refused, 0 left, 200 failed." in said[2]
+    assert not [told for told in good["warnings"] if "censored" in told]
+
+
+def test_a_number_that_is_no_time_is_a_broken_line(log: Path) -> None:
+    """However large the number, the line is skipped and counted, and the others are replayed."""
+    lines = [line(1.0), line(2.0, 10**400), line(10**400), line(1e300), line(3.0, 1e300)]
+    (log / "large").write_text("".join(lines))
+    said: list[str] = []
+    run(options("--turns", str(log / "large"), "--sizes", "1..2"), RULES, said.append, None)
+    assert "4 lines could not be read, and were skipped." in said[0]
 
 
 def test_a_bar_is_drawn_and_taken_away(log: Path) -> None:

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ops.whatif.replay import FIRST_MEAN_S, LEAST_WEIGHT, PREDICTED, QUEUE_FULL, TIMED_OUT, GateRules, replay
+from app.ops.whatif.replay import (
+    FIRST_MEAN_S,
+    KNOWN_FOR_S,
+    LEAST_WEIGHT,
+    PREDICTED,
+    QUEUE_FULL,
+    TIMED_OUT,
+    GateRules,
+    replay,
+)
 
 PATIENT = GateRules(queue_max=1000, queue_timeout_s=1000.0)
 
@@ -23,6 +32,7 @@ class PlainGate:
     waits: dict[int, float] = field(default_factory=dict)
     mean_s: float = FIRST_MEAN_S
     ended: int = 0
+    last: float = -inf
     longest: int = 0
 
     def arrive(self, turn: int, now: float, service: float) -> None:
@@ -32,7 +42,7 @@ class PlainGate:
             self.start(turn, now, now, service)
         elif len(self.waiting) >= self.rules.queue_max:
             self.waits[turn] = QUEUE_FULL
-        elif len(self.waiting) * self.mean_s > self.rules.queue_timeout_s * self.size:
+        elif len(self.waiting) * self.expected_s(now) > self.rules.queue_timeout_s * self.size:
             self.waits[turn] = PREDICTED
         else:
             self.waiting.append((turn, now, service))
@@ -53,11 +63,18 @@ class PlainGate:
     def end(self, call: tuple[float, float]) -> None:
         """Free a slot, and hand it to the first in the queue."""
         self.running.remove(call)
-        self.ended += 1
+        self.ended = self.ended + 1 if call[0] - self.last <= KNOWN_FOR_S else 1
         self.mean_s += max(LEAST_WEIGHT, 1 / self.ended) * (call[1] - self.mean_s)
+        self.last = call[0]
         if self.waiting:
             turn, arrived, service = self.waiting.pop(0)
             self.start(turn, arrived, call[0], service)
+
+    def expected_s(self, now: float) -> float:
+        """Return the mean, if one is known, or what half of the calls in flight have lasted."""
+        lasted = sorted(now - (end - service) for end, service in self.running)
+        known_s = self.mean_s if now - self.last <= KNOWN_FOR_S else FIRST_MEAN_S
+        return max(known_s, lasted[(len(lasted) - 1) // 2])
 
     def start(self, turn: int, arrived: float, now: float, service: float) -> None:
         """Hold a slot."""
@@ -74,7 +91,8 @@ def plainly(arrivals: list[float], services: list[float], size: int, rules: Gate
 
 
 EIGHTHS = st.integers(0, 400).map(lambda number: number / 8)  # exact in binary: sums of them can be compared
-TURNS = st.lists(st.tuples(st.integers(0, 12).map(lambda number: number / 8), EIGHTHS), min_size=1, max_size=60)
+GAPS = (st.integers(0, 12) | st.integers(0, 12) | st.just(61 * 8)).map(lambda number: number / 8)
+TURNS = st.lists(st.tuples(GAPS, EIGHTHS), min_size=1, max_size=60)
 
 
 @settings(deadline=None, max_examples=200)
@@ -134,7 +152,31 @@ def test_a_long_queue_is_refused_by_its_predicted_wait() -> None:
     assert replay(arrivals, services, 1, GateRules(queue_max=9, queue_timeout_s=9.0)).waits[4] == PREDICTED
 
 
+def test_what_is_known_is_forgotten() -> None:
+    """A turn behind two others is refused after calls of 40 s, and let in when the last of these ended long ago."""
+    rules = GateRules(queue_max=9, queue_timeout_s=9.0)
+    for pause_s, wait in ((50.0, PREDICTED), (102.0, 5.0)):
+        arrivals = [0.0, *(pause_s + 0.5 * number for number in range(4))]
+        assert replay(arrivals, [40.0, 2.0, 2.0, 2.0, 2.0], 1, rules).waits[4] == pytest.approx(wait, abs=0.6)
+
+
+def test_calls_in_flight_are_seen_by_their_age() -> None:
+    """A turn behind one other is refused when the call in flight has lasted too long: the first, or a later one."""
+    rules = GateRules(queue_max=9, queue_timeout_s=9.0)
+    assert replay([100.0, 109.5, 109.75], [40.0, 1.0, 1.0], 1, rules).waits == [0.0, TIMED_OUT, PREDICTED]
+    for second_s in (100.5, 102.0):
+        waits = replay([100.0, second_s, 111.5, 111.75], [1.0, 40.0, 1.0, 1.0], 1, rules).waits
+        assert waits[2:] == [TIMED_OUT, PREDICTED]
+
+
 def test_who_gave_up_takes_no_slot() -> None:
     """The turn that waited in vain frees its place, and the next one gets the slot that it would have had."""
     rules = GateRules(queue_max=1, queue_timeout_s=2.0)
     assert replay([0.0, 1.0, 4.0], [5.0, 5.0, 1.0], 1, rules).waits == [0.0, TIMED_OUT, 1.0]
+
+
+def test_what_half_of_the_calls_have_lasted_is_expected_of_all() -> None:
+    """Behind calls of 31, 21 and 11 s so far, the tenth in line is refused: 9 turns of 21 s at 3 slots take over 60."""
+    arrivals = [0.0, 10.0, 20.0] + [31.0] * 10
+    waits = replay(arrivals, [100.0] * 13, 3, GateRules(queue_max=99, queue_timeout_s=60.0)).waits
+    assert waits == [0.0] * 3 + [TIMED_OUT] * 9 + [PREDICTED]

@@ -17,6 +17,7 @@ def line(arrived: float | None, service: Any = 1.0, **fields: Any) -> str:
 
 
 REFUSED = line(3.0, None, outcome="shed", reason="queue_timeout")
+FAILED = line(3.0, 0.0002, outcome="shed", reason="breaker_open")
 BROKEN = [
     "{",
     " \n",
@@ -30,6 +31,12 @@ BROKEN = [
     line(-1.0),
     line(1.0, "long"),
     line(1.0, True),
+    line(1.0, 10**400),
+    line(1.0, 1e300),
+    line(1.0, wait_s=10**400),
+    line(10**400),
+    line(1e300),
+    '{"arrived":1.0,"wait_s":0,"service_s":' + "9" * 5000 + "}\n",
     line(1.0, wait_s=-1),
     line("now"),  # type: ignore[arg-type]  # what a broken writer could write
     line(1.0)[:-9],
@@ -60,7 +67,7 @@ def test_what_only_looks_whole_together_is_broken() -> None:
 
 
 def test_turns_are_told_apart() -> None:
-    """Refused by the gate, left while it waited, never there, and served while the model's host shed it."""
+    """Refused by the gate, left while it waited, never there, failed without an answer, and served."""
     read = read_lines(
         [
             line(1.0),
@@ -68,10 +75,41 @@ def test_turns_are_told_apart() -> None:
             line(4.0, None, outcome="cancelled", reason="cancelled"),
             line(None, None, wait_s=None, outcome="shed", reason="draining"),
             line(5.0, 0.2, outcome="shed", reason="rate_limit_exceeded"),
+            line(6.0, 0.3, tokens_out=0),
         ]
     )
-    assert (len(read.arrivals), read.refused, read.left, read.elsewhere, read.broken) == (4, 1, 1, 1, 0)
-    assert list(read.services) == [1.0, UNKNOWN, UNKNOWN, 0.2]
+    assert (len(read.arrivals), read.refused, read.left, read.failed, read.elsewhere, read.broken) == (5, 1, 1, 1, 1, 0)
+    assert list(read.services) == [1.0, UNKNOWN, UNKNOWN, UNKNOWN, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("fields", "failed"),
+    [
+        ({"outcome": "shed", "reason": "breaker_open"}, True),
+        ({"outcome": "shed", "reason": "quota_wait", "tokens_out": None}, True),
+        ({"outcome": "upstream_error", "reason": "ConnectError"}, True),
+        ({"outcome": "internal_error", "reason": "internal"}, True),
+        ({"outcome": "degraded", "reason": "heuristic"}, True),
+        ({"outcome": "upstream_error", "reason": "empty_answer", "tokens_out": 0}, False),
+        ({"outcome": "degraded", "reason": None}, False),
+        ({"outcome": "timeout", "reason": "timeout.llm"}, False),
+        ({"outcome": "cancelled", "reason": "stopped"}, False),
+        ({"outcome": "ok", "reason": None, "tokens_out": None}, False),
+    ],
+    ids=lambda value: value["reason"] if isinstance(value, dict) else None,
+)
+def test_a_call_that_failed_has_no_service_time(fields: dict[str, Any], failed: bool) -> None:
+    """Without an answer's tokens a fault says nothing of how long calls take; a deadline or a stop held the slot."""
+    read = read_lines([line(1.0, 0.0002, **fields)])
+    assert (read.failed, read.left, read.refused) == (int(failed), 0, 0)
+    assert list(read.services) == [UNKNOWN if failed else 0.0002]
+
+
+def test_a_turn_that_failed_at_once_is_lent_a_time_of_its_neighbours() -> None:
+    """While the breaker was open turns took no time at all; with the model there, each takes as long as others do."""
+    failed = [line(10.0 + at, 0.0002, wait_s=0.0, outcome="shed", reason="breaker_open") for at in range(5)]
+    trace = as_trace(read_lines([*(line(float(at), 4.0) for at in range(10)), *failed]))
+    assert (trace.mean_service_s, trace.failed, trace.recorded_p95_s) == (4.0, 5, 0.5)
 
 
 def test_turns_are_replayed_by_arrival() -> None:
@@ -94,10 +132,12 @@ def test_calls_at_once_are_counted_from_grant_to_end() -> None:
     assert [as_trace(read_lines(lines)).most_at_once for lines in (one_by_one, together)] == [1, 3]
 
 
-@pytest.mark.parametrize("lines", [[], ["nothing\n"], [REFUSED]], ids=["empty", "broken", "refused"])
+@pytest.mark.parametrize(
+    "lines", [[], ["nothing\n"], [REFUSED], [FAILED]], ids=["empty", "broken", "refused", "failed"]
+)
 def test_nothing_to_replay_is_one_clear_error(lines: list[str]) -> None:
     """Without a turn that held a slot there is nothing to replay."""
-    with pytest.raises(NoTurnsError, match="no turn that held a slot"):
+    with pytest.raises(NoTurnsError, match="no turn that held a slot and was answered"):
         as_trace(read_lines(lines))
 
 
