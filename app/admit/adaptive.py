@@ -12,7 +12,8 @@ the answer's length; a quota that is used up is none either, because fewer calls
 So it comes back quickly to where it was refused, stays there a while, and then asks for one more, and one more. Where
 these are accepted the host takes more than it did, nobody knows how much, and each answer adds one. Source of the
 curve: CUBIC, RFC 9438, section 4.2; of what comes before and above it: slow start, RFC 5681, section 3.1. C and the cut
-are other ones, because calls last seconds, not milliseconds.
+are other ones, because calls last seconds, not milliseconds. After a cut by the guard against silent queues the curve
+goes on in place of that: such a host accepts whatever comes, so that its answers are no news.
 
 * n counts cuts in a row: the row ends when a call is accepted that was sent no earlier than the first that was refused.
   So a drop is over sooner, and costs fewer refusals.
@@ -73,7 +74,7 @@ class AdaptiveLimit:
     def __init__(self, start: float, bounds: LimitBounds) -> None:
         self._bounds = bounds
         self._limit = self._w_max = self._w_before = self._clamped(start)
-        self._k = 0.0
+        self._k, self._news = 0.0, NEWS
         self._cut_at: float | None = None
         self._refused_since = inf
         self._refusals = self._cuts = 0
@@ -104,13 +105,14 @@ class AdaptiveLimit:
         if queued:
             if self._is_new(sent_at):
                 self._cut(now, min(self._limit, max(1, inflight)))
+                self._news = inf
             return
         if inflight < self._limit - 1:
             return
-        if self._cut_at is None or self._limit >= self._w_max + NEWS:
+        if self._cut_at is None or self._limit >= self._w_max + self._news:
             self._limit = self._clamped(self._limit + 1)
             return
-        aim = self._w_max + min(NEWS, C * (now - self._cut_at - self._k) ** 3)
+        aim = self._w_max + min(self._news, C * (now - self._cut_at - self._k) ** 3)
         self._limit = self._clamped(max(self._limit, min(aim, MOST_GROWTH * self._limit)))
 
     def refused(self, now: float, sent_at: float, inflight: int) -> None:
@@ -151,6 +153,7 @@ class AdaptiveLimit:
         self._back_from(now, w_max, CUT ** max(1, self._cuts) * w_max)
 
     def _back_from(self, now: float, w_max: float, limit: float) -> None:
+        self._news = NEWS
         self._w_max, self._limit, self._cut_at = w_max, self._clamped(limit), now
         self._k = cbrt(max(0.0, w_max - self._limit) / C)
 

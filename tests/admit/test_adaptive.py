@@ -62,7 +62,7 @@ def test_two_above_where_it_was_refused_each_answer_adds_one() -> None:
 
 
 def test_answers_of_a_host_that_queues_are_no_news() -> None:
-    """After a cut by the guard the curve goes on above where it was: four above is not sixteen above soon after."""
+    """After a cut by the guard no answer adds one: the curve goes on above where it was, one by one."""
     limit = limit_of(40)
     limit.accepted(0.0, -0.1, 40, queued=True)
     end = (2 / C) ** (1 / 3) + (4 / C) ** (1 / 3) + 0.1
