@@ -13,7 +13,7 @@ import trio
 from opentelemetry.trace import get_current_span
 
 from app.admit.bucket import Bucket
-from app.admit.pacer import PATIENCE_S, Line, Pacer, Reservation, tokens_of
+from app.admit.pacer import PATIENCE_S, TICK_S, Line, Pacer, Reservation, tokens_of
 from app.admit.silent_queue import SilentQueue
 from app.clients.ports import ChatModel, ModelEnd, ModelRequest, OnHeld, OnText, RateLimits
 from app.errors import ModelFault
@@ -255,7 +255,7 @@ def _told_of(on_held: OnHeld | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if (held_s := trio.current_time() - came) > 0:
+        if (held_s := trio.current_time() - came) > TICK_S:
             get_current_span().add_event(names.PACED_EVENT, {names.PACED_WAIT: held_s})
         if on_held is not None:
             on_held(held_s)

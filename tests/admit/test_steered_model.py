@@ -129,14 +129,14 @@ async def test_a_wait_for_a_quota_is_told_of(autojump_clock: MockClock) -> None:
         await told.ask()
     (event,) = span.events
     assert event.name == "paced"
-    assert dict(event.attributes or {}) == {"paced.wait": pytest.approx(told.asked[1] - 1.0)}
+    assert dict(event.attributes or {}) == {"llm.paced.wait": pytest.approx(told.asked[1] - 1.0)}
     assert told.asked[1] > 1.0
     assert told.steering.statistics().refused == {"overload": 0, "quota": 0, "quota_wait": 0}
 
 
 def paced_waits(span: object) -> list[object]:
     assert isinstance(span, Span)
-    return [(event.attributes or {}).get("paced.wait") for event in span.events]
+    return [(event.attributes or {}).get("llm.paced.wait") for event in span.events]
 
 
 @pytest.mark.parametrize("cut_off", [True, False], ids=["cancelled", "refused"])

@@ -196,6 +196,7 @@ BODIES = {
     "/chat": given(message=f"What is a hypothesis? {AT_ONCE}"),
     "/chat/stream": given(message=f"What is a hypothesis? {AT_ONCE}"),
     "/conversation-agent/chat": given(message="What is a hypothesis?"),
+    "/ops/limiter": given(max=64),
 }
 NO_SUCH_STREAM, NO_SUCH_ENTRY = {200, 204, 405}, {200, 404, 405}
 STATUSES = {
