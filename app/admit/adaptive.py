@@ -26,10 +26,10 @@ goes on in place of that: such a host accepts whatever comes, so that its answer
   before, and t0 is when the last call ended: so the first answer after it starts the steep part of the curve.
 
 Rejected: Gradient2 on total latency, because the times vary more from call to call than with the load, and a host that
-refuses is no slower (84 % of the goodput, three to four answers in five refused); Vegas on time to first token (a third
-of the goodput in an event simulation); AIMD, which is refused eight times as often, and with its default timeout has
-half the goodput (see bench/LIMITER.md); counting as accepted only what has begun to answer (a tenth of the goodput: the
-newest calls are always missing).
+refuses is no slower (83 to 89 % of the goodput, three to four answers in five refused); Vegas on time to first token (a
+third of the goodput in an event simulation); AIMD, which is refused eight times as often, and with its default timeout
+has half the goodput (see bench/LIMITER.md); counting as accepted only what has begun to answer (a tenth of the goodput:
+the newest calls are always missing).
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Sees a provider that takes every call and lets it wait: by its time to the first token. Off unless asked for.
 
 The time is divided by the prompt's length, because a long prompt is read for longer. Ordinary is the lowest that the
-smoothed time has been lately: an average would come to take the queue for ordinary. Where
-there is such a queue it costs a percent of the goodput, and first tokens come in a third of the time (bench/limiter).
-Total latency would measure the answers' lengths instead.
+smoothed time has been lately: an average would come to take the queue for ordinary. Where there is such a queue it
+costs one and a half percent of the goodput, and first tokens come in a third of the time (p95; bench/LIMITER.md). Total
+latency would measure the answers' lengths instead.
 """
 
 from math import inf

@@ -185,7 +185,7 @@ def test_a_body_that_is_not_there_is_none(server: ServerProcess) -> None:
     assert [part[:12] for part in received.split(b"\r\n\r\n")] == [b"HTTP/1.1 200", b"HTTP/1.1 200", b'{"status": "']
 
 
-def given(user: str = "demo", **body: str) -> Callable[[ServerProcess, str, str], httpx.Response]:
+def given(user: str = "demo", **body: str | int) -> Callable[[ServerProcess, str, str], httpx.Response]:
     """Return how to ask with a body."""
     return lambda server, method, path: server.http.request(
         method, path, json=body, headers={"authorization": f"Bearer {user}"}
