@@ -89,9 +89,9 @@ def quota(
 
 
 def bursts(seed: int, seconds: float) -> list[float]:
-    """Ten turns a second for twenty seconds of each minute, else one in five."""
+    """Ten turns a second for twenty seconds of every two minutes, else one in five."""
     draw, times, now = random.Random(f"bursts {seed}"), list[float](), 0.0
-    while (now := now + draw.expovariate(10 if now % 60 < 20 else 0.2)) < seconds:
+    while (now := now + draw.expovariate(10 if now % 120 < 20 else 0.2)) < seconds:
         times.append(now)
     return times
 
@@ -105,7 +105,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         slots("another tenant", tenant, 1800),
         slots("all 429 for two minutes", outage(*OUTAGE), 600),
         quota("per minute, steady", PER_MINUTE, 900),
-        quota("per minute, bursts", QuotaRules(requests=240, tokens=180_000, counts="used"), 900, bursts),
+        quota("per minute, bursts", QuotaRules(requests=120, tokens=100_000, counts="used"), 900, bursts),
         quota(
             "per minute, in windows",
             QuotaRules(requests=300, tokens=200_000, windows=True, counts="reserved, then used"),
