@@ -1,6 +1,7 @@
 """OPENAI_FALLBACK_MODEL through the real server: what the caller and operators are told, and what is stored."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,15 +32,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockHost]:
         yield running_host
 
 
-@pytest.fixture(scope="module")
-def server(host: MockHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture
+def server(host: MockHost, tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server that has not been refused yet: after this host's refusals the first model is not asked for a minute."""
     settings = {
         "OPENAI_BASE_URL": host.url,
         "OPENAI_API_KEY": "sk-test",
         "OPENAI_MODEL": "first-model",
         "OPENAI_FALLBACK_MODEL": "other-model",
     }
-    with running(tmp_path_factory.mktemp("data"), **settings) as process:
+    with running(tmp_path, **settings) as process:
         yield process
 
 
