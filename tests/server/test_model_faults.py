@@ -150,7 +150,8 @@ def test_a_failed_turn_is_logged_once(server: ServerProcess) -> None:
     body = problem(server.ask("Hush-hush [[fault: stall after=3]]"), 504, "stage_timeout")
     finished = server.wait_for_log("turn.finished", turn_id=body["turn_id"])
     assert (finished["outcome"], finished["error_type"]) == ("timeout", "timeout.llm.idle")
-    (warning,) = server.lines("turn.failed", turn_id=body["turn_id"])
+    warning = server.wait_for_log("turn.failed", turn_id=body["turn_id"])
+    assert len(server.lines("turn.failed", turn_id=body["turn_id"])) == 1
     assert (warning["level"], warning["code"], warning["stage"]) == ("warning", "stage_timeout", "llm.idle")
     assert "Hush-hush" not in server.log_text
 
