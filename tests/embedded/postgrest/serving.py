@@ -23,7 +23,6 @@ async def served(path: Path, *, schema: Sequence[Path] = SHIPPED_SCHEMA) -> Asyn
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.graceful_timeout = 0.2
-    config.keep_alive_timeout = 300.0  # a client that thinks for five seconds would meet the close of its connection
     stop = trio.Event()
     async with open_embedded_supabase(path, schema=schema) as app, trio.open_nursery() as nursery:
         # Hypercorn types its callables more narrowly than ASGI does.

@@ -211,8 +211,9 @@ def many_requests(client: httpx.Client) -> None:
         method: str, table: str, select: str, clauses: list[tuple[str, str]], rows: list[dict[str, Json]], prefer: str
     ) -> None:
         body = rows[0] if method == "PATCH" and rows else rows
+        sent = body if method in {"POST", "PATCH"} else None  # nobody would read it, and the server close on it
         params = urlencode([("select", select), *clauses])
-        response = client.request(method, f"/{table}", params=params, json=body, headers={"prefer": prefer})
+        response = client.request(method, f"/{table}", params=params, json=sent, headers={"prefer": prefer})
         assert response.status_code < 500 or response.json()["code"] == "21000", response.text
 
     is_answered()
