@@ -104,6 +104,11 @@ class Gate:
         return self._limiter.borrowed_tokens
 
     @property
+    def waiting(self) -> int:
+        """How many turns wait for one; safe to read from any thread."""
+        return len(self._line.waiting)
+
+    @property
     def changes(self) -> tuple[LimiterChange, ...]:
         """The last changes of the number of slots, the newest last; safe to read from any thread."""
         return tuple(self._notes.changes)

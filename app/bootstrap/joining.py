@@ -252,9 +252,9 @@ def _watch(
     def mode() -> Mapping[str, str]:
         return {names.MODE: limiter.mode}
 
-    watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.statistics().total, "Slots of the model limiter.", mode)
-    watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.statistics().borrowed, "Slots in use.", mode)
-    watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.statistics().waiting, "Turns that wait for a slot.", mode)
+    watch(meter, names.LIMITER_TOTAL_GAUGE, lambda: gate.total, "Slots of the model limiter.", mode)
+    watch(meter, names.LIMITER_BORROWED_GAUGE, lambda: gate.inflight, "Slots in use.", mode)
+    watch(meter, names.LIMITER_WAITING_GAUGE, lambda: gate.waiting, "Turns that wait for a slot.", mode)
     changes = "Changes of the number of slots."
     watch_counts(meter, names.LIMITER_CHANGES, names.REASON, lambda: gate.statistics().changes, changes)
     not_taken = "Model calls that the host was too busy for, that its quotas refused, or that were not sent for these."

@@ -106,7 +106,7 @@ async def test_the_outbox_is_looked_at_first(autojump_clock: MockClock) -> None:
         keeper.deliver(database)
         return nothing
 
-    database.turn = deliver_then_miss  # type: ignore[method-assign]
+    database.turn = deliver_then_miss  # type: ignore[method-assign]  # the port has no hook for this moment
     seen = watched()
     with seen.telemetry.turn(turn_id="t", user_id="u1", trace_id=TRACE_ID, surface="chat") as trace:
         found = await EarlierFetch(database, keeper)(KEYED, trace)

@@ -26,8 +26,16 @@ AMPLE = QUEUED | {"waiting": 0, "requests": {"limit": 300, "left": 200.0}}
 
 def drawn(looks: Sequence[Look], width: int = 80, *, colour: bool = False, **options: Any) -> str:
     out = io.StringIO()
-    force = {"force_terminal": True, "color_system": "truecolor"} if colour else {}
-    console = Console(file=out, width=width, height=50, highlight=False, markup=False, emoji=False, **force)  # type: ignore[arg-type]
+    console = Console(
+        file=out,
+        width=width,
+        height=50,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=colour or None,
+        color_system="truecolor" if colour else "auto",
+    )
     console.print(frame(looks, **options))
     return out.getvalue()
 

@@ -80,7 +80,7 @@ async def test_a_taken_place_that_cannot_be_seen_is_a_fault(autojump_clock: Mock
     async def nothing_yet(user_id: str, turn_id: uuid.UUID) -> None:
         await trio.lowlevel.checkpoint()
 
-    database.turn = nothing_yet  # type: ignore[method-assign]
+    database.turn = nothing_yet  # type: ignore[method-assign]  # as before the other wrote
     with pytest.raises(DatabaseFault) as caught:
         await what_stands(database, WHOLE)
     assert caught.value.error_type == "not_readable"
@@ -132,7 +132,7 @@ async def test_a_database_that_lets_nobody_replace_is_a_fault(autojump_clock: Mo
         assert len(asked) < 5
         return False
 
-    database.replace_row = refuse  # type: ignore[method-assign]
+    database.replace_row = refuse  # type: ignore[method-assign]  # as a database that is down
     with pytest.raises(DatabaseFault):
         await stands(database, WHOLE)
     assert database.rows[WHOLE.key] == HALF
