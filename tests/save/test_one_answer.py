@@ -132,7 +132,7 @@ async def test_a_database_that_lets_nobody_replace_is_a_fault(autojump_clock: Mo
         assert len(asked) < 5
         return False
 
-    database.replace_row = refuse  # type: ignore[method-assign]  # as a database that is down
+    database.replace_row = refuse  # type: ignore[method-assign]  # as where others are always faster
     with pytest.raises(DatabaseFault):
         await stands(database, WHOLE)
     assert database.rows[WHOLE.key] == HALF
