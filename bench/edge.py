@@ -56,7 +56,9 @@ async def serve(kind: str, folder: str) -> None:
         bootstrap.open_database(settings, nursery, providers) as database,
         bootstrap.open_model(settings, nursery, providers) as model,
     ):
-        parts = bootstrap.join(settings, providers, database, model, nursery, "bench")
+        parts = bootstrap.join(
+            settings, providers, bootstrap.Resources(database=database, model=model), nursery, "bench"
+        )
         if kind == "before":
             url = (await nursery.start(_serve_plainly, parts))[0]
         else:

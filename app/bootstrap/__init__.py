@@ -1,6 +1,6 @@
 """The composition root: the only package that picks real clients or embedded ones, and joins the parts.
 
-`upstreams` picks, `joining` joins, and here it runs.
+`upstreams` picks, `joining` joins the machinery of a turn, `application` gives it addresses, and here it runs.
 """
 
 import gc
@@ -15,8 +15,9 @@ import trio
 
 from app.admit.silent_queue import SilentQueue
 from app.admit.steered_model import Steering
-from app.bootstrap.joining import Parts, join
+from app.bootstrap.joining import join
 from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
+from app.bootstrap.parts import Parts, Resources
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.ops.turn_log import open_turn_log
@@ -25,7 +26,17 @@ from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
 
-__all__ = ["Breakers", "ChosenModel", "Parts", "deliver_orphan", "join", "open_database", "open_model", "run"]
+__all__ = [
+    "Breakers",
+    "ChosenModel",
+    "Parts",
+    "Resources",
+    "deliver_orphan",
+    "join",
+    "open_database",
+    "open_model",
+    "run",
+]
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +80,15 @@ async def run(
                 open_turn_log(settings.turn_log) as turn_log,
                 trio.open_nursery() as turn_nursery,
             ):
-                parts = join(
-                    settings, providers, database, model, turn_nursery, instance, breakers, outbox, turn_log, steering
+                resources = Resources(
+                    database=database,
+                    model=model,
+                    breakers=breakers,
+                    outbox=outbox,
+                    turn_log=turn_log,
+                    steering=steering,
                 )
+                parts = join(settings, providers, resources, turn_nursery, instance)
                 extend(parts)
                 async with trio.open_nursery() as edge:
                     await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))

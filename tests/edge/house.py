@@ -189,9 +189,8 @@ async def open_house(
     ):
         database, watched = HeldDatabase(stored), WatchedModel(chat or model.chat)
         async with trio.open_nursery() as turn_nursery:
-            parts = bootstrap.join(
-                chosen, providers, cast(Database, database), replace(model, chat=watched), turn_nursery, "test"
-            )
+            resources = bootstrap.Resources(database=cast(Database, database), model=replace(model, chat=watched))
+            parts = bootstrap.join(chosen, providers, resources, turn_nursery, "test")
             add_routes(parts)
             async with trio.open_nursery() as edge:
                 await edge.start(parts.edge.serve, parts.app, listener, _NO_DRAIN)
