@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -14,12 +15,14 @@ from app.ops.limiter_cli.options import add_options as add_limiter_options
 from app.ops.whatif.command import add_options as add_what_if_options
 from app.ops.whatif.command import run as answer_what_if
 from app.ops.whatif.replay import GateRules
-from app.settings import Settings, load_settings, proxy_for
+from app.settings import Settings, load_settings
+from app.standard_variables import proxy_for
 from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
 
 CANNOT_START = 2
 NOT_ALL_DELIVERED = 1
+LONGEST_MINUTES = 366 * 24 * 60
 
 
 def main() -> int:
@@ -29,6 +32,9 @@ def main() -> int:
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
     hash_user = commands.add_parser("hash-user", help="print the hash under which telemetry knows a user")
     hash_user.add_argument("id")
+    token = commands.add_parser("token", help="print a token for a user, signed with SUPABASE_JWT_SECRET")
+    token.add_argument("--user", required=True, help="the token's `sub`")
+    token.add_argument("--minutes", type=_minutes, default=60.0, help="how long it is valid; 60 when not given")
     outbox = commands.add_parser("outbox", help="what waits to be delivered to the database")
     deliver = outbox.add_subparsers(dest="action", required=True).add_parser(
         "deliver", help="deliver what a process that is gone left behind; exit code 1 when something is left"
@@ -43,6 +49,8 @@ def main() -> int:
         match arguments.command:
             case "hash-user":
                 return _hash_user(arguments.id)
+            case "token":
+                return _mint_token(arguments.user, arguments.minutes)
             case "outbox":
                 return _deliver(arguments.file)
             case "whatif":
@@ -55,7 +63,9 @@ def main() -> int:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        what = {"outbox": "deliver", "whatif": "tell", "limiter": "do that"}.get(arguments.command, "start")
+        what = {"outbox": "deliver", "whatif": "tell", "limiter": "do that", "token": "make a token"}.get(
+            arguments.command, "start"
+        )
         _say(f"nursery-chat cannot {what}: {error}", sys.stderr)
     return CANNOT_START
 
@@ -118,6 +128,30 @@ def _hash_user(user_id: str) -> int:
         raise StartError("TELEMETRY_HASH_KEY is not set, so every process hashes with a key of its own")
     _say(user_hash(key.get_secret_value().encode()[:64], user_id))
     return 0
+
+
+def _mint_token(user: str, minutes: float) -> int:
+    settings = load_settings()
+    if settings.supabase_jwt_secret is None:
+        raise StartError("SUPABASE_JWT_SECRET is not set, so there is nothing to sign a token with")
+    from app.receive.auth.tokens import TokenRules, mint  # only now: cryptography is a tenth of a second of imports
+
+    rules = TokenRules(audience=settings.supabase_jwt_audience, issuer=settings.token_issuer)
+    secret = settings.supabase_jwt_secret.get_secret_value()
+    try:
+        _say(mint(user, secret, rules, now=time.time(), valid_s=minutes * 60))
+    except ValueError as exc:
+        raise StartError(f"--user {exc}") from None
+    if settings.supabase_url:
+        _say("a project that publishes keys refuses this token, and so does a server that knows them", sys.stderr)
+    return 0
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes <= LONGEST_MINUTES:
+        raise ValueError(text)
+    return minutes
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:

@@ -7,13 +7,13 @@ happened. `detail` is safe to show; what an operator needs besides goes into `no
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import trio
 
 from telemetry.names import Outcome
 
-Blame = Literal["caller", "overload", "database", "model", "us"]
+Blame = Literal["caller", "overload", "database", "model", "identity", "us"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,10 @@ KINDS: Mapping[str, Kind] = {
         "caller", 409, "refused", True, "Being answered", "This message is still being answered.",
         "このメッセージにはまだ回答中です。",
         1.0,
+    ),
+    "rate_limited": Kind(
+        "caller", 429, "refused", True, "Too many requests", "That was too fast. Please wait a moment and try again.",
+        "リクエストが多すぎます。少し待ってからもう一度お試しください。",
     ),
     "unsupported_media_type": Kind(
         "caller", 415, "refused", False, "Unsupported media type", "Please send application/json.",
@@ -126,6 +130,12 @@ KINDS: Mapping[str, Kind] = {
         "いま会話を読み込めません。少し待ってからもう一度お試しください。",
         5.0,
     ),
+    "identity_unavailable": Kind(
+        "identity", 503, "upstream_error", True, "Sign-in unavailable",
+        "Your sign-in cannot be checked right now. Please try again shortly.",
+        "いまサインインを確認できません。少し待ってからもう一度お試しください。",
+        5.0,
+    ),
     "stage_timeout": Kind(
         "us", 504, "timeout", True, "Too slow", "The answer took too long. Please try again.",
         "応答に時間がかかりすぎました。もう一度お試しください。",
@@ -174,7 +184,14 @@ class Fault(Exception):
 
 
 class CallerFault(Fault):
-    """The request cannot be answered as it is."""
+    """The request cannot be answered as it is.
+
+    `is_guess`: whether an `unauthenticated` may be one of somebody's who tries tokens.
+    """
+
+    def __init__(self, code: str, note: str = "", *, is_guess: bool = True, **more: Any) -> None:
+        super().__init__(code, note, **more)
+        self.is_guess = is_guess
 
 
 class OverloadFault(Fault):
@@ -185,6 +202,10 @@ class DatabaseFault(Fault):
     """The database is down, slow, or refuses us. The client sets `ask_again`: the same may succeed in a moment."""
 
     ask_again = False
+
+
+class IdentityFault(Fault):
+    """Who asks cannot be found out: the host of the keys that tokens are verified with is down, or answers wrongly."""
 
 
 class ModelFault(Fault):

@@ -1,14 +1,11 @@
 """Every setting: its environment variable (the field's name in capitals), unit, default and reason.
 
-The only file that reads the environment. `.env` in the working directory is read when present; the environment wins.
-The `OTEL_*` variables are the standard ones and are read by the OpenTelemetry SDK itself; this file only looks at
-which signals they switch on.
+`.env` in the working directory is read when present; the environment wins. Variables that are not ours are read in
+`standard_variables`.
 """
 
 import ipaddress
-import os
 import re
-import urllib.request
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,11 +17,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import StartError
 from app.loopback import is_loopback
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
+MIN_SECRET_BYTES = 32
+"""A shorter one can be found out by trying; RFC 7518, 3.2 asks for as much."""
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]*[a-z0-9.\]]")
 _USERINFO = re.compile(r"//[^/@]*@")
 
@@ -79,6 +79,9 @@ class Settings(BaseSettings):
 
     supabase_url: str | None = _setting(None, "Your project; unset means the embedded database.", "URL")
     supabase_key: SecretStr | None = _setting(None, "Server key: a legacy JWT or `sb_secret_…`.")
+    supabase_rls_passthrough: bool = _setting(
+        False, "Reads go with the caller's own token, so that row-level security applies to them."
+    )
     supabase_max_connections: Count = _setting(32, "Connections the client may hold open.", "connections")
 
     http_transport: Literal["trio", "httpcore"] = _setting(
@@ -127,6 +130,12 @@ class Settings(BaseSettings):
         "", "Pages that may call the front end's routes: origins by comma, or `*`.", "origins"
     )
 
+    enable_chat_rate_limit: bool = _setting(True, "Each user may ask for so many turns as the next two say.")
+    chat_rate_limit_max: Annotated[int, Field(ge=1, le=100_000)] = _setting(
+        20, "Turns a user may ask for at once; after that, one every window / max: 3 s.", "turns"
+    )
+    chat_rate_limit_window_sec: Seconds = _setting(60.0, "Until a user who has none left has all of them again.", "s")
+
     enable_conversation_agent: bool = _setting(False, "`/chat` answers through the conversation agent.")
     use_optimized_chat: bool = _setting(True, "False: the sequential, conservative plan for everybody (rollback).")
     use_optimized_agent: bool = _setting(True, "The same for turns of the agent.")
@@ -136,12 +145,25 @@ class Settings(BaseSettings):
     canary_users: str = _setting("", "Users that always take the concurrent plan while the flag is true, by comma.")
 
     auth_mode: Literal["dev", "supabase"] | None = _setting(
-        None, "`dev`: `Bearer <user id>`, loopback only. Default: `supabase` with a URL, else `dev`."
+        None,
+        "`dev`: `Bearer <user id>`, this machine only. Default: `supabase` with a URL or a JWT secret, else `dev`.",
+    )
+    supabase_jwt_secret: SecretStr | None = _setting(
+        None, "Verifies tokens (HS256) where the project publishes no keys, or there is no project; from 32 bytes on."
+    )
+    supabase_jwt_audience: Annotated[str, Field(min_length=1)] = _setting(
+        "authenticated", "What a token's `aud` must say."
     )
     ops_token: SecretStr | None = _setting(
-        None, "Opens `/metrics` and `/ops/*`; unset: open on loopback, 404 elsewhere."
+        None, "Opens `/metrics` and `/ops/*`; unset: open to this machine on loopback, 404 elsewhere."
     )
-    trusted_proxies: str = _setting("", "Whose sampled flag counts: addresses or networks, by comma.")
+    auth_failures_max: Annotated[int, Field(ge=0, le=100_000)] = _setting(
+        10, "Bad tokens of one address at once, an IPv6 one's /64 together; 0: as many as come.", "failures"
+    )
+    auth_failures_window_sec: Seconds = _setting(60.0, "Until an address that has none left has all again.", "s")
+    trusted_proxies: str = _setting(
+        "", "Whose `X-Forwarded-For` and sampled flag count: addresses or networks, by comma."
+    )
     telemetry_hash_key: SecretStr | None = _setting(
         None, "Key of the user hashes in telemetry; unset: random per process."
     )
@@ -153,8 +175,9 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _networks_parse(cls, value: str) -> str:
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            ipaddress.ip_network(part, strict=False)
+        for network in _networks(value):
+            if network.prefixlen == 0:
+                raise ValueError(f"{network} is everybody, who could then name any address as their own")
         return value
 
     @field_validator("cors_allow_origins")
@@ -174,6 +197,13 @@ class Settings(BaseSettings):
                 raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
+    @field_validator("supabase_url")
+    @classmethod
+    def _has_no_query(cls, value: str | None) -> str | None:
+        if value is not None and ("?" in value or "#" in value):
+            raise ValueError("must be the project's address alone, without ? or #")
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for broken, sentence in (
@@ -185,14 +215,35 @@ class Settings(BaseSettings):
             (self.supabase_url and not self.supabase_key, "SUPABASE_URL is set, so SUPABASE_KEY must be set too"),
             (self.supabase_key and not self.supabase_url, "SUPABASE_KEY is set, so SUPABASE_URL must be set too"),
             (
-                self.auth == "supabase",
-                "AUTH_MODE=supabase does not exist yet: set AUTH_MODE=dev, and BIND to a loopback address",
+                self.supabase_rls_passthrough and not self.supabase_url,
+                "SUPABASE_RLS_PASSTHROUGH is for a project's database: set SUPABASE_URL and SUPABASE_KEY, or unset it",
+            ),
+            (
+                self.supabase_rls_passthrough and self.auth == "dev",
+                "SUPABASE_RLS_PASSTHROUGH needs the callers' tokens, and AUTH_MODE=dev has none: unset one of them",
+            ),
+            (
+                self.supabase_rls_passthrough and urlsplit(self.supabase_url or "").username is not None,
+                "SUPABASE_RLS_PASSTHROUGH sends the callers' tokens where the user and password of SUPABASE_URL would "
+                "go: unset one of them",
+            ),
+            (
+                self.auth == "supabase" and not self.supabase_url and not self.supabase_jwt_secret,
+                "AUTH_MODE=supabase needs SUPABASE_URL, or SUPABASE_JWT_SECRET",
+            ),
+            (
+                self.supabase_jwt_secret
+                and len(self.supabase_jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES,
+                f"SUPABASE_JWT_SECRET must have {MIN_SECRET_BYTES} bytes or more",
             ),
             (
                 self.save_mode == "outbox" and not self.outbox,
                 "SAVE_MODE=outbox needs the outbox: set OUTBOX=on, or SAVE_MODE=await",
             ),
-            (not self.on_loopback, f"AUTH_MODE=dev is for loopback only, and BIND is {self.bind}"),
+            (
+                self.auth == "dev" and not self.on_loopback,
+                f"AUTH_MODE=dev is for loopback only, and BIND is {self.bind}",
+            ),
             (
                 self.llm_limiter_min > self.llm_limiter_max,
                 "LLM_LIMITER_MIN must not be over LLM_LIMITER_MAX",
@@ -209,7 +260,36 @@ class Settings(BaseSettings):
     @property
     def auth(self) -> str:
         """The identity mode in force."""
-        return self.auth_mode or ("supabase" if self.supabase_url else "dev")
+        return self.auth_mode or ("supabase" if self.supabase_url or self.supabase_jwt_secret else "dev")
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may be meant as it is set, but rather is not: a sentence each, for the log."""
+        parts = urlsplit(self.supabase_url or "")
+        remarks = (
+            (
+                self.auth == "dev" and (self.supabase_url or self.supabase_jwt_secret),
+                "AUTH_MODE=dev believes every user id, although there is a project or a secret to verify tokens with",
+            ),
+            (
+                parts.scheme == "http" and not is_loopback(parts.hostname or ""),
+                "SUPABASE_URL is http: whoever is on the way reads the key and all rows, and can put in other keys",
+            ),
+        )
+        return tuple(sentence for doubtful, sentence in remarks if doubtful)
+
+    @property
+    def token_issuer(self) -> str | None:
+        """What a token's `iss` must say; None without a project, whose URL it would be made of.
+
+        Like Auth itself names it: the host in lower case, without its scheme's own port, a user or a password.
+        """
+        if self.supabase_url is None:
+            return None
+        parts = urlsplit(self.supabase_url.rstrip("/"))
+        usual = {"http": ":80", "https": ":443"}[parts.scheme]
+        host = parts.netloc.rpartition("@")[2].lower().removesuffix(usual)
+        return parts._replace(netloc=host).geturl() + "/auth/v1"
 
     @cached_property
     def address(self) -> tuple[str, int]:
@@ -235,10 +315,9 @@ class Settings(BaseSettings):
         return None if self.openai_api_key or self.openai_base_url else self.embedded_llm
 
     @property
-    def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-        """The peers whose word on sampling counts."""
-        parts = (part.strip() for part in self.trusted_proxies.split(","))
-        return tuple(ipaddress.ip_network(part, strict=False) for part in parts if part)
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The peers whose word on sampling, and on whom they speak for, counts."""
+        return _networks(self.trusted_proxies)
 
     @property
     def cors_origins(self) -> tuple[str, ...]:
@@ -266,6 +345,23 @@ def load_settings(**overrides: Any) -> Settings:
         raise StartError("; ".join(problems)) from None
 
 
+def _networks(listed: str) -> tuple[Network, ...]:
+    """Return the networks of a list with commas; IPv4 ones that are written as IPv6 ones as what they are.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    parts = (part.strip() for part in listed.split(","))
+    return tuple(_unmapped(ipaddress.ip_network(part, strict=False)) for part in parts if part)
+
+
+def _unmapped(network: Network) -> Network:
+    if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < 96:
+        return network
+    mapped = network.network_address.ipv4_mapped
+    return network if mapped is None else ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+
+
 def _browsers_send(origin: str) -> bool:
     """Return whether browsers name an origin so: in lower case, without its scheme's own port, path or anything."""
     try:
@@ -279,51 +375,3 @@ def _browsers_send(origin: str) -> bool:
 def _problem(location: tuple[int | str, ...], message: str) -> str:
     text = message.removeprefix("Value error, ")
     return f"{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}" if location else text
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the proxy's URL that the standard variables (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...) name for a URL.
-
-    Raises:
-        StartError: it is none that can be used.
-    """
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    if urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]  # typeshed lacks it
-        return None
-    proxies = urllib.request.getproxies_environment()
-    named = proxies.get(parts.scheme) or proxies.get("all")
-    if not named:
-        return None
-    proxy = named if "://" in named else f"http://{named}"  # as curl reads it
-    if not _is_address(proxy):
-        raise StartError(f"{parts.scheme.upper()}_PROXY or ALL_PROXY: must be the address of an HTTP proxy")
-    return proxy
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # half a bracket, or a port that is none
-        return False
-
-
-def otel_exports(signal: Literal["traces", "metrics"]) -> bool:
-    """Return whether the standard variables ask for OTLP export of a signal."""
-    if otel_disabled():
-        return False
-    chosen = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
-    return chosen != "none" and any(os.environ.get(name) for name in endpoints)
-
-
-def otel_span_queue() -> int | None:
-    """Return the standard bound of the spans that wait for export, when it is set to a number."""
-    size = os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "")
-    return int(size) if size.isdecimal() and int(size) > 0 else None
-
-
-def otel_disabled() -> bool:
-    """Return whether `OTEL_SDK_DISABLED` switches telemetry off."""
-    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

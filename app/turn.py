@@ -97,13 +97,18 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """The conversation of a turn with its newest messages, oldest first. `is_new`: the database does not have it yet,
-    though messages of it may be on their way there.
+    """The conversation of a turn with its newest messages, oldest first.
+
+    `is_stored`: the database has it, so it stands under its own id. Else messages of it may be on their way there, and
+    `is_new` says that it is this turn's page that it is to be made for. `waits_as`: an id under which messages wait
+    besides its own.
     """
 
     id: uuid.UUID
     messages: Sequence[StoredMessage] = ()
+    is_stored: bool = True
     is_new: bool = False
+    waits_as: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ class Standin:
 def ours(folder: Path, **settings: str) -> Iterator[Server]:
     """Run our server; it is ready once it has logged `server.listening`, or answers, where that is not logged."""
     data = Path(tempfile.mkdtemp(dir=folder))
-    environment = {"BIND": "127.0.0.1:0", "DATA_DIR": str(data), **settings}
+    environment = {"BIND": "127.0.0.1:0", "DATA_DIR": str(data), "ENABLE_CHAT_RATE_LIMIT": "false", **settings}
     if "LOG_LEVEL" in settings:
         command = [str(PYTHON), "-m", "app", "serve"]
         with other(folder, command, "/healthz", **{**environment, "BIND": "127.0.0.1:PORT"}) as server:

@@ -18,6 +18,7 @@ from app.admit.door import Door
 from app.admit.gate import Gate
 from app.chat_turn import ChatTurn
 from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText, RowKey
+from app.conversations import ConversationHead
 from app.edge.turn_feed import TurnEnd
 from app.edge.turns import Turns
 from app.fetch.earlier import EarlierFetch
@@ -37,6 +38,7 @@ from telemetry.turn_trace import TurnFacts, TurnTelemetry
 
 Before = Callable[[], Awaitable[None]]
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def at_once() -> None:
@@ -66,15 +68,20 @@ def failing(error: Exception) -> Before:
 
 @dataclass
 class MemoryDatabase:
-    """`Database` in dictionaries. What each call waits for first can be set, so that it can be slow, stall or fail."""
+    """`Database` in dictionaries. What each call waits for first can be set, so that it can be slow, stall or fail.
+
+    `conversations` has their users and pages; a page that is empty was given up: the conversation was deleted.
+    """
 
     before_history: Before = at_once
+    before_heads: Before = at_once
     before_project: Before = at_once
     before_earlier: Before = at_once
     before_conversation: Before = at_once
     before_write: list[Before] = field(default_factory=list)
     projects: dict[str, Project] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
+    mapping: dict[str, str] = field(default_factory=dict)
     conversations: dict[uuid.UUID, tuple[str, str]] = field(default_factory=dict)
     writes: list[list[str]] = field(default_factory=list)
     rows: dict[RowKey, LogRow] = field(default_factory=dict)
@@ -85,10 +92,13 @@ class MemoryDatabase:
     async def ensure_user(self, user_id: str) -> None:
         self.users.add(user_id)
 
+    async def user_of_auth_id(self, auth_id: str) -> str | None:
+        return self.mapping.get(auth_id)
+
     async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
         await self.before_history()
-        owner, _ = self.conversations.get(conversation_id, ("", ""))
-        return self._read(conversation_id, newest) if owner == user_id else None
+        owner, page = self.conversations.get(conversation_id, ("", ""))
+        return self._read(conversation_id, newest) if owner == user_id and page else None
 
     async def conversation_for_page(self, user_id: str, page_id: str, newest: int) -> Conversation | None:
         await self.before_history()
@@ -103,6 +113,17 @@ class MemoryDatabase:
             key=lambda row: row.created_at,
         )
         return Conversation(id=conversation_id, messages=tuple(map(message_of, rows[-newest:])))
+
+    async def heads_of(self, user_id: str, ids: Collection[uuid.UUID]) -> list[ConversationHead]:
+        await self.before_heads()
+        known = {id_: self.conversations[id_] for id_ in ids if id_ in self.conversations}
+        return [
+            ConversationHead(
+                id=id_, title=None, page_id=page or None, created_at=EPOCH, updated_at=EPOCH, is_active=bool(page)
+            )
+            for id_, (owner, page) in known.items()
+            if owner == user_id
+        ]
 
     async def project(self, user_id: str, project_id: str) -> Project | None:
         await self.before_project()
@@ -119,6 +140,8 @@ class MemoryDatabase:
         self, user_id: str, page_id: str, conversation_id: uuid.UUID, title: str
     ) -> uuid.UUID:
         await self.before_conversation()
+        if self.conversations.get(conversation_id, ("", ""))[0] == user_id:
+            return conversation_id
         for known, key in self.conversations.items():
             if key == (user_id, page_id):
                 return known

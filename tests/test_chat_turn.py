@@ -49,6 +49,7 @@ async def test_the_floor_is_one_round_trip_the_model_and_the_last_save(autojump_
         before_project=after(0.1),
         before_write=[after(0.1), after(0.1)],
         projects={"1": Project(id=1, theme="rivers")},
+        conversations={conversation_id("u1", "project-1"): ("u1", "project-1")},
     )
     async with open_house(database, PacedModel(pieces=[(after(1.0), "Yes.")])) as house:
         end = await house.ask(question(page_id="project-1"))

@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path for top in ("app", "telemetry") for path in (ROOT / top).rglob("*.py"))
 
-HANDED_ON = {"app.turn", "app.errors", "app.deadlines", "app.loopback", "app.standing", "app.clients.ports"}
+HANDED_ON = {
+    "app.turn",
+    "app.conversations",
+    "app.errors",
+    "app.deadlines",
+    "app.loopback",
+    "app.standing",
+    "app.caller_token",
+    "app.clients.ports",
+}
 EDGE = {"app.edge.application", "app.edge.turns", "app.edge.turn_feed", "app.edge.turn_table"}
 CONCRETE = {"app.clients.supabase", "app.clients.openai"}
 
@@ -18,10 +27,13 @@ CONCRETE = {"app.clients.supabase", "app.clients.openai"}
 MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": set(),
     "app.turn": {"app.errors"},
+    "app.conversations": {"app.turn"},
     "app.errors": set(),
     "app.deadlines": {"app.errors"},
     "app.settings": {"app.errors", "app.loopback"},
+    "app.standard_variables": {"app.errors"},
     "app.loopback": set(),
+    "app.caller_token": set(),
     "app.sqlite_wal": set(),
     "app.standing": {"app.turn", "app.clients.ports"},
     "app.welcome": set(),
@@ -31,11 +43,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.save": HANDED_ON | {"app.sqlite_wal"},
     "app.respond": HANDED_ON,
     "app.receive": HANDED_ON,
+    "app.receive.auth": HANDED_ON,
+    "app.receive.auth.supabase_identity": HANDED_ON | {"app.receive.auth", "app.receive.rare_lines"},
     "app.receive.routes": HANDED_ON | EDGE | {"app.receive", "app.respond"},
     "app.receive.replies": HANDED_ON | EDGE | {"app.receive", "app.respond"},
     "app.receive.streaming": HANDED_ON | EDGE | {"app.receive", "app.respond"},
     "app.receive.stream_routes": HANDED_ON | EDGE | {"app.receive"},
-    "app.receive.history_routes": HANDED_ON | EDGE | {"app.receive", "app.respond", "app.fetch.history"},
+    "app.receive.rare_lines": HANDED_ON | {"app.admit.rate_limit"},
+    "app.receive.limits": HANDED_ON | {"app.admit.rate_limit", "app.receive.rare_lines"},
+    "app.receive.auth_failures": HANDED_ON
+    | {"app.admit.rate_limit", "app.edge.client_address", "app.receive.identity", "app.receive.limits"},
+    "app.receive.history_routes": HANDED_ON
+    | EDGE
+    | {"app.receive", "app.respond", "app.fetch.history", "app.fetch.history_page"},
+    "app.receive.conversation_routes": HANDED_ON | EDGE | {"app.receive", "app.respond", "app.fetch.conversations"},
     "app.chat_turn": HANDED_ON | {"app.admit", "app.fetch", "app.generate", "app.save"},
     "app.edge": HANDED_ON | {"app.chat_turn", "app.respond"},
     "app.ops": HANDED_ON | {"app.respond", "app.edge.application"},
@@ -45,10 +66,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"app.ops", "app.admit", "app.receive.payload", "app.respond", "app.edge.application"},
     "app.ops.limiter_cli": {"app.errors", "app.loopback"},
     "app.ops.outbox_routes": HANDED_ON | {"app.ops", "app.save.outbox_values"},
-    "app.clients": {"app.turn", "app.errors"},
+    "app.clients": {"app.turn", "app.errors", "app.conversations", "app.caller_token"},
     "app.embedded": {"app.clients", "app.sqlite_wal"},
     "app.bootstrap": {"app"},
-    "app.__main__": {"app.errors", "app.settings", "app.bootstrap", "app.ops.whatif"} | {"app.ops.limiter_cli"},
+    "app.__main__": {
+        "app.errors",
+        "app.settings",
+        "app.standard_variables",
+        "app.bootstrap",
+        "app.ops.whatif",
+        "app.ops.limiter_cli",
+    }
+    | {"app.receive.auth.tokens"},
     "app": set(),
 }
 
@@ -58,10 +87,14 @@ MAY_SWALLOW: dict[str, tuple[int, str]] = {
     "app.generate.agent_speaker": (1, "a phase's boundary: the reply stands whatever goes wrong beside it"),
     "app.save.turn_record": (1, "the save: whatever goes wrong, the answer is given"),
     "app.save.outbox_delivery": (1, "the delivery: a bug of ours holds rows up, and ends neither it nor the server"),
+    "app.receive.auth.key_source": (
+        1,
+        "fetching keys: whatever a host does, it ends neither that nor the server",
+    ),
     "app.clients.in_process": (1, "the connection guard of an embedded service"),
     "telemetry.providers": (3, "exporter safety: telemetry never fails what it watches"),
 }
-READS_ENVIRONMENT = {"app.settings"}
+READS_ENVIRONMENT = {"app.standard_variables"}
 
 
 def module_name(path: Path) -> str:

@@ -6,23 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from app.errors import StartError
-from app.loopback import host_name, is_loopback
-from app.settings import load_settings, proxy_for
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "[::1]", "localhost", "LocalHost"])
-def test_loopback_is_loopback(host: str) -> None:
-    """Every loopback address, and the one name, is this machine."""
-    assert is_loopback(host)
-    assert is_loopback(host_name(f"{host}:80" if host != "::1" else "[::1]:80"))
-
-
-@pytest.mark.parametrize(
-    "host", ["", "0.0.0.0", "10.0.0.1", "127.evil.example", "localhost.evil.example", "::", "[::2]"]
-)
-def test_nothing_else_is(host: str) -> None:
-    """No other address, and no name that anybody could point here, is."""
-    assert not is_loopback(host)
+from app.settings import load_settings
+from app.standard_variables import proxy_for
 
 
 @pytest.mark.parametrize("name", ["supabase_url", "openai_base_url"])
@@ -40,6 +25,109 @@ def test_secrets_are_masked_in_urls_too() -> None:
     masked = load_settings(openai_base_url="https://user:canary@host/v1", openai_api_key="sk-canary").masked()
     assert "canary" not in str(masked)
     assert masked["OPENAI_BASE_URL"] == "https://**********@host/v1"
+
+
+KEY, SECRET = "sb_secret_canary", "canary" * 8
+
+
+@pytest.mark.parametrize(
+    ("chosen", "mode"),
+    [
+        ({}, "dev"),
+        ({"supabase_jwt_secret": SECRET}, "supabase"),
+        ({"supabase_jwt_secret": SECRET, "auth_mode": "dev"}, "dev"),
+        ({"supabase_url": "https://p.test", "supabase_key": KEY}, "supabase"),
+        ({"supabase_url": "https://p.test", "supabase_key": KEY, "bind": "0.0.0.0:80"}, "supabase"),
+        ({"supabase_url": "https://p.test", "supabase_key": KEY, "auth_mode": "dev"}, "dev"),
+        ({"supabase_jwt_secret": SECRET, "auth_mode": "supabase", "bind": "0.0.0.0:80"}, "supabase"),
+    ],
+)
+def test_the_identity_mode_follows_the_project(chosen: dict[str, str], mode: str) -> None:
+    """With a project or a secret it is `supabase` unless `dev` is asked for, on any address. Secrets are masked."""
+    settings = load_settings(**chosen)
+    assert settings.auth == mode
+    assert "canary" not in str(settings.masked())
+
+
+@pytest.mark.parametrize(
+    ("url", "issuer"),
+    [
+        ("https://p.supabase.co", "https://p.supabase.co/auth/v1"),
+        ("https://p.supabase.co/", "https://p.supabase.co/auth/v1"),
+        ("https://gw:canary@p.test:8443/base/", "https://p.test:8443/base/auth/v1"),
+        ("HTTPS://Abc.Supabase.CO:443", "https://abc.supabase.co/auth/v1"),
+        ("http://LOCALHOST:80/Base", "http://localhost/Base/auth/v1"),
+        ("https://p.test:80", "https://p.test:80/auth/v1"),
+        ("http://[::1]:54321", "http://[::1]:54321/auth/v1"),
+        (None, None),
+    ],
+)
+def test_the_issuer_is_made_of_the_projects_url(url: str | None, issuer: str | None) -> None:
+    """As Auth names itself: without a gateway's password, capitals in the host, or a port that goes without saying."""
+    assert load_settings(supabase_url=url, supabase_key=KEY if url else None).token_issuer == issuer
+
+
+@pytest.mark.parametrize("end", ["?x=1", "/?", "#top", "/base/#"])
+def test_a_project_is_an_address_alone(end: str) -> None:
+    """A query would end up in the middle of every address that is made of it."""
+    with pytest.raises(StartError, match="SUPABASE_URL"):
+        load_settings(supabase_url=f"https://p.test{end}", supabase_key=KEY)
+
+
+@pytest.mark.parametrize("url", ["https://gw:canary@p.test", "https://gw@p.test"])
+def test_passthrough_and_a_password_do_not_go_together(url: str) -> None:
+    """Both would be the `Authorization` of a read; which one is not left to chance."""
+    project = {"supabase_url": url, "supabase_key": KEY}
+    assert load_settings(**project).auth == "supabase"
+    with pytest.raises(StartError, match="SUPABASE_RLS_PASSTHROUGH") as caught:
+        load_settings(**project, supabase_rls_passthrough=True)
+    assert "canary" not in str(caught.value)
+
+
+PROJECT = {"supabase_url": "https://p.test", "supabase_key": KEY}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "named"),
+    [
+        ({}, []),
+        (PROJECT, []),
+        ({"auth_mode": "dev"}, []),
+        ({"supabase_jwt_secret": SECRET}, []),
+        (PROJECT | {"auth_mode": "dev"}, ["AUTH_MODE"]),
+        ({"supabase_jwt_secret": SECRET, "auth_mode": "dev"}, ["AUTH_MODE"]),
+        (PROJECT | {"supabase_url": "http://127.0.0.1:54321"}, []),
+        (PROJECT | {"supabase_url": "http://[::1]:54321"}, []),
+        (PROJECT | {"supabase_url": "http://kong:8000"}, ["SUPABASE_URL"]),
+        (PROJECT | {"supabase_url": "http://u:canary@p.test", "auth_mode": "dev"}, ["AUTH_MODE", "SUPABASE_URL"]),
+    ],
+)
+def test_what_is_hardly_meant_is_said(chosen: dict[str, str], named: list[str]) -> None:
+    """Believing everybody although there is something to verify with; a project that is spoken to in the clear."""
+    doubts = load_settings(**chosen).doubts
+    assert [sentence.split()[0].partition("=")[0] for sentence in doubts] == named
+    assert "canary" not in str(doubts)
+
+
+@pytest.mark.parametrize("listed", ["0.0.0.0/0", "::/0", "10.0.0.1, 0.0.0.0/0", "1.2.3.4/0", "::ffff:0.0.0.0/96"])
+def test_not_everybody_is_a_proxy_of_ours(listed: str) -> None:
+    """Everybody could then name any address as their own."""
+    with pytest.raises(StartError, match=r"TRUSTED_PROXIES.*everybody"):
+        load_settings(trusted_proxies=listed)
+
+
+@pytest.mark.parametrize(
+    ("listed", "networks"),
+    [
+        ("10.0.0.1, 10.1.0.0/16", ["10.0.0.1/32", "10.1.0.0/16"]),
+        ("::ffff:10.0.0.0/104, ::ffff:192.0.2.1", ["10.0.0.0/8", "192.0.2.1/32"]),
+        ("fd00::/8, ::1", ["fd00::/8", "::1/128"]),
+        ("", []),
+    ],
+)
+def test_a_network_is_what_its_addresses_are_read_as(listed: str, networks: list[str]) -> None:
+    """An IPv4 one that is written as an IPv6 one has IPv4 addresses."""
+    assert [str(network) for network in load_settings(trusted_proxies=listed).trusted_networks] == networks
 
 
 @pytest.fixture

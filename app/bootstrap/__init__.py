@@ -18,10 +18,11 @@ from app.admit.steered_model import Steering
 from app.bootstrap.joining import join
 from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
 from app.bootstrap.parts import Parts, Resources
-from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_model
+from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_keys, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.ops.turn_log import open_turn_log
-from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
+from app.settings import Settings
+from app.standard_variables import otel_disabled, otel_exports, otel_span_queue
 from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
@@ -74,6 +75,7 @@ async def run(
             trio.open_nursery() as services,
             open_database(settings, services, providers, breakers.database) as database,
             open_model(settings, services, providers, breakers.model, steering) as model,
+            open_keys(settings, services, providers) as keys,
         ):
             async with (
                 open_delivering_outbox(settings, database, providers) as outbox,
@@ -87,7 +89,10 @@ async def run(
                     outbox=outbox,
                     turn_log=turn_log,
                     steering=steering,
+                    keys=keys,
                 )
+                for sentence in settings.doubts:
+                    log.warning("settings.doubtful", extra={"hint": sentence})
                 parts = join(settings, providers, resources, turn_nursery, instance)
                 extend(parts)
                 async with trio.open_nursery() as edge:
@@ -146,7 +151,8 @@ def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:
 async def _welcome(settings: Settings, model: ChosenModel, url: str, say: Callable[[str], None]) -> None:
     await model.wait_ready()
     database = f"embedded, {settings.data_dir / 'supabase.sqlite3'}" if settings.embedded_database else "Supabase"
-    say(Welcome(url=url, model=model.chat.name, remark=model.remark, database=database).text())
+    token = "demo" if settings.auth == "dev" else "$TOKEN"
+    say(Welcome(url=url, model=model.chat.name, remark=model.remark, database=database, token=token).text())
 
 
 def _providers(instance: str, *, metrics: bool) -> Providers:

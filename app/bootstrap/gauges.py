@@ -30,6 +30,8 @@ def watch_all(meter: Meter, machinery: Machinery, breakers: Breakers) -> None:
     watch(meter, names.TURNS_INFLIGHT, machinery.turns.in_flight, "Turns that run now.")
     watch(meter, names.CONNECTIONS, machinery.edge.connections, "Connections of clients that are open now.")
     watch(meter, names.DRAINING, lambda: float(machinery.door.draining), "1 while the server drains.")
+    limited = "Requests over the limit of a user's turns, or of an address's failed authentications."
+    watch_counts(meter, names.RATE_LIMITED, names.KIND, machinery.limits.refusals.counts, limited)
     watch(meter, names.USERS_ACTIVE, machinery.users.count, "Distinct users in the last five minutes, estimated.")
     states = {each.target: each.state_value for each in (breakers.model, breakers.database)}
     watch_each(meter, names.BREAKER_STATE, names.TARGET, states, "0 closed, 1 half-open, 2 open.")

@@ -17,6 +17,7 @@ from app.admit.rollout import Rollout, RolloutRules, Share
 from app.admit.steered_model import Steering
 from app.bootstrap.application import address_all
 from app.bootstrap.gauges import watch_all
+from app.bootstrap.limits import build_limits
 from app.bootstrap.parts import Machinery, Parts, Resources
 from app.bootstrap.upstreams import ChosenModel
 from app.chat_turn import ChatTurn
@@ -72,6 +73,7 @@ def join(
         door=door,
         limiter=limiter,
         rollout=rollout,
+        limits=build_limits(settings),
         edge=_edge(settings, instruments),
         recent=recent,
         users=users,

@@ -9,13 +9,15 @@ from app.admit.gate import Gate
 from app.admit.limiter import Limiter
 from app.admit.rollout import Rollout
 from app.admit.steered_model import Steering
+from app.bootstrap.limits import Limits
 from app.bootstrap.upstreams import Breakers, ChosenModel
-from app.clients.ports import Database
+from app.clients.ports import ChatDatabase
 from app.edge.observe import Observe
 from app.edge.serve import Edge
 from app.edge.turns import Turns
 from app.ops.recent_turns import RecentTurns
 from app.ops.turn_log import TurnLog
+from app.receive.auth.key_source import Keys
 from app.save.outbox_file import Outbox
 from telemetry.active_users import ActiveUsers
 
@@ -31,14 +33,16 @@ class Resources:
         outbox: where rows wait that cannot be stored yet, if anywhere.
         turn_log: the file of turns, if there is one.
         steering: of the model's host, where `model` tells it.
+        keys: verify tokens, in an identity mode that has them.
     """
 
-    database: Database
+    database: ChatDatabase
     model: ChosenModel
     breakers: Breakers = field(default_factory=Breakers)
     outbox: Outbox | None = None
     turn_log: TurnLog | None = None
     steering: Steering = field(default_factory=Steering)
+    keys: Keys | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Machinery:
     door: Door
     limiter: Limiter
     rollout: Rollout
+    limits: Limits
     edge: Edge
     recent: RecentTurns
     users: ActiveUsers

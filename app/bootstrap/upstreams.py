@@ -1,4 +1,4 @@
-"""The database and the model that serve: the configured ones, or those that are embedded."""
+"""The database, the model and the keys that serve: the configured ones, or those that are embedded."""
 
 import logging
 import ssl
@@ -15,8 +15,9 @@ from app.clients import supabase
 from app.clients.breaker import Breaker
 from app.clients.by_plan import TransportByPlan
 from app.clients.in_process import InProcessTransport
+from app.clients.jwks import SupabaseKeyHost
 from app.clients.openai import OpenAIModel
-from app.clients.ports import ChatModel, Database
+from app.clients.ports import ChatDatabase, ChatModel
 from app.clients.resilient import ResilientModel
 from app.clients.supabase import SupabaseDatabase
 from app.clients.transport import TrioTransport
@@ -25,7 +26,9 @@ from app.embedded.postgrest import EmbeddedDatabaseError, open_embedded_supabase
 from app.embedded.scripted_model import MODEL_NAME as SCRIPTED_NAME
 from app.embedded.scripted_model import ScriptedModel
 from app.errors import StartError
-from app.settings import EMBEDDED_SUPABASE_URL, Settings, proxy_for
+from app.receive.auth.key_source import FetchedKeys, FixedKeys, Keys
+from app.settings import EMBEDDED_SUPABASE_URL, Settings
+from app.standard_variables import proxy_for
 from telemetry.http_client import traced_transport
 from telemetry.providers import Providers
 
@@ -75,7 +78,7 @@ class Breakers:
 @asynccontextmanager
 async def open_database(
     settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
-) -> AsyncIterator[Database]:
+) -> AsyncIterator[ChatDatabase]:
     """Yield the database: the configured Supabase project, or the embedded one under `DATA_DIR`.
 
     Raises:
@@ -89,6 +92,7 @@ async def open_database(
             yield SupabaseDatabase(
                 traced, settings.supabase_url, key, breaker,
                 max_connections=settings.supabase_max_connections, silent_s=silent_s,
+                as_caller=settings.supabase_rls_passthrough,
             )  # fmt: skip
         return
     try:
@@ -99,6 +103,26 @@ async def open_database(
             yield SupabaseDatabase(traced, EMBEDDED_SUPABASE_URL, "embedded", breaker)
     except EmbeddedDatabaseError as exc:
         raise StartError(f"DATA_DIR: {exc}") from None
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings, services: trio.Nursery, providers: Providers) -> AsyncIterator[Keys | None]:
+    """Yield the keys that tokens are verified with; None in an identity mode without tokens.
+
+    Those of a project are fetched by a task in `services`, from now on.
+    """
+    secret = settings.supabase_jwt_secret.get_secret_value() if settings.supabase_jwt_secret else None
+    if settings.auth != "supabase":
+        yield None
+    elif settings.supabase_url:
+        transport = _transport(settings, settings.supabase_url, None)
+        async with _traced(transport, providers, send_traceparent=False) as traced:
+            keys = FetchedKeys(SupabaseKeyHost(traced, settings.supabase_url), secret)
+            services.start_soon(keys.run)
+            yield keys
+    else:
+        assert secret, "the settings see to it"
+        yield FixedKeys(secret)
 
 
 def _transport(settings: Settings, url: str, max_connections: int | None) -> httpx.AsyncBaseTransport:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from app.conversations import ConversationHead, MessageName, Place
 from app.turn import Conversation, EarlierTurn, Project, PromptMessage, Sender, TokenUsage
 
 RowKey = tuple[uuid.UUID, Sender]
@@ -30,7 +31,14 @@ class LogRow:
         return self.turn_id, self.sender
 
 
-class Database(Protocol):
+class ConversationHeads(Protocol):
+    """What both halves of the database are asked."""
+
+    async def heads_of(self, user_id: str, ids: Collection[uuid.UUID]) -> list[ConversationHead]:
+        """Return the user's conversations of these ids, those too that were deleted."""
+
+
+class Database(ConversationHeads, Protocol):
     """The tables of a chat. Every call filters by user, so another user's row is as absent as an unknown one.
 
     Every method raises `DatabaseFault` when the database is down, slow to refuse, or refuses us.
@@ -41,6 +49,9 @@ class Database(Protocol):
 
     async def ensure_user(self, user_id: str) -> None:
         """Make the user, unless there is one."""
+
+    async def user_of_auth_id(self, auth_id: str) -> str | None:
+        """Return which user somebody is whom the identity provider knows by `auth_id`, where that is written down."""
 
     async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
         """Return the user's conversation with its `newest` messages, oldest first; None when they have none such."""
@@ -60,7 +71,10 @@ class Database(Protocol):
     async def ensure_conversation(
         self, user_id: str, page_id: str, conversation_id: uuid.UUID, title: str
     ) -> uuid.UUID:
-        """Make the user's conversation for a page, unless there is one, and return the id of whichever stands."""
+        """Make the user's conversation for a page, unless there is one, and return the id of whichever stands.
+
+        One of that id stands, though it was deleted since: what was said in it belongs there.
+        """
 
     async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
         """Return what is stored of a user's turn, or None."""
@@ -75,6 +89,77 @@ class Database(Protocol):
 
     async def replace_row(self, row: LogRow, written_at: datetime) -> bool:
         """Write a row over the one that is in its place, if that is the one of `written_at`; return whether it was."""
+
+
+class ConversationTable(ConversationHeads, Protocol):
+    """What lists of conversations, and pages of their messages, ask of the same tables, in the same way.
+
+    A conversation that was deleted is as absent as an unknown one, unless a method says otherwise.
+    """
+
+    async def messages_before(
+        self, user_id: str, of: uuid.UUID | str, before: Place, newest: int
+    ) -> Conversation | None:
+        """Return the user's conversation of an id, or of a page, with the `newest` messages before a place, oldest
+        first; None when they have none such.
+        """
+
+    async def place_of(self, user_id: str, name: MessageName) -> tuple[uuid.UUID, Place] | None:
+        """Return the place of a user's message, and which conversation it is of; None when they have none such."""
+
+    async def heads(
+        self,
+        user_id: str,
+        limit: int,
+        before: Place | None = None,
+        text: str = "",
+        among: Collection[uuid.UUID] | None = None,
+    ) -> list[ConversationHead]:
+        """Return the user's first `limit` conversations, newest activity first.
+
+        Args:
+            user_id: whose.
+            limit: at most so many.
+            before: only those that come after this place in the list.
+            text: only those that have it in their title or in a message, whatever the case.
+            among: only those of these ids.
+        """
+
+    async def make_conversation(
+        self, user_id: str, page_id: str, conversation_id: uuid.UUID, title: str | None
+    ) -> tuple[ConversationHead, bool]:
+        """Make a conversation for a page, unless there is one; return whichever stands, and whether it was made."""
+
+    async def rename_conversation(
+        self, user_id: str, conversation_id: uuid.UUID, title: str
+    ) -> ConversationHead | None:
+        """Give the user's conversation a title; return it, None when they have none such."""
+
+    async def hide_conversation(self, user_id: str, conversation_id: uuid.UUID) -> None:
+        """Delete the user's conversation softly; it gives its page up and keeps its messages."""
+
+
+class ChatDatabase(Database, ConversationTable, Protocol):
+    """All that is asked of the database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedKeySet:
+    """A key set as its host sent it, and how long that may be kept, in seconds, where the host says so."""
+
+    body: bytes
+    max_age_s: float | None = None
+
+
+class KeyHost(Protocol):
+    """Publishes the keys that tokens are verified with."""
+
+    async def fetch_keys(self) -> FetchedKeySet:
+        """Return what the host publishes now, in bounded time and size.
+
+        Raises:
+            IdentityFault: it does not answer, or not with that.
+        """
 
 
 @dataclass(frozen=True, slots=True)

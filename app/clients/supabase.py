@@ -19,20 +19,22 @@ from urllib.parse import urlencode
 import httpx
 import trio
 
+from app.caller_token import CALLER_TOKEN
 from app.clients import USER_AGENT, basic_authorization
 from app.clients.breaker import Breaker, BreakerOpenError, Verdict
 from app.clients.ports import LogRow, RowKey
-from app.clients.supabase_rows import columns_of, json_of, message_of, promised, rows_of, text_of
-from app.errors import DatabaseFault
+from app.clients.supabase_conversations import MESSAGE_COLUMNS, SupabaseConversations
+from app.clients.supabase_rows import columns_of, id_of, json_of, message_of, promised, rows_of, text_of
+from app.errors import CallerFault, DatabaseFault
 from app.turn import Conversation, EarlierTurn, Project, is_of_key
 
 log = logging.getLogger(__name__)
 
-_MESSAGE_COLUMNS = "id,sender,message,created_at,context_data,turn_id"
 _PROJECT_COLUMNS = "id,theme,question,hypothesis"
 _KNOWN_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{2,4}")
+_TOKEN_REFUSED = frozenset({"PGRST301", "PGRST302", "PGRST303"})
+"""A token that cannot be verified, is missing where one must be, or has expired meanwhile."""
 _NOT_OF_THE_TYPE = frozenset({"22P02", "22003"})  # not a value of the column's type, or out of its range
-_DUPLICATE = "23505"
 _JSON = {"content-type": "application/json"}
 _POOL_IS_FULL = "PGRST003"
 """PostgREST waited in vain for a connection of its own pool: asking again would only lengthen that queue."""
@@ -50,7 +52,7 @@ SILENT_S = 1.5
 """Less than the shortest of the default deadlines, 2 s for a save."""
 
 
-class SupabaseDatabase:
+class SupabaseDatabase(SupabaseConversations):
     """`Database` over httpx.
 
     Args:
@@ -61,6 +63,7 @@ class SupabaseDatabase:
         max_connections: requests at once; None for any number. Who waits for a place here says nothing of the host.
         key: a legacy key (a JWT, sent as a bearer token too) or a new one (`sb_secret_...`, sent as `apikey` only).
         silent_s: a request that is cut off after so long without an answer counts as the host's failure.
+        as_caller: what is read for a caller (`CALLER_TOKEN`) is asked for with their token beside the key.
     """
 
     def __init__(
@@ -72,10 +75,12 @@ class SupabaseDatabase:
         *,
         max_connections: int | None = None,
         silent_s: float = SILENT_S,
+        as_caller: bool = False,
     ) -> None:
         self._transport = transport
         self._places = trio.Semaphore(max_connections) if max_connections else None
         self._silent_s = silent_s
+        self._as_caller = as_caller
         self._breaker = breaker or Breaker("database")
         self._root = httpx.URL(url.rstrip("/") + "/rest/v1/")
         self._url = lru_cache(KNOWN_URLS)(self._make_url)
@@ -97,6 +102,15 @@ class SupabaseDatabase:
         """Make the user, unless there is one."""
         await self._insert("users", [{"id": user_id, "username": user_id}], on_conflict="id")
 
+    async def user_of_auth_id(self, auth_id: str) -> str | None:
+        """Return the user to whom `user_id_mapping` leads; an older deployment's column may hold numbers."""
+        query = {"select": "user_id", "auth_id": f"eq.{auth_id}", "limit": "1"}
+        rows = await self._select_if_typed("user_id_mapping", query)
+        if not rows:
+            return None
+        with promised():
+            return id_of(rows[0]["user_id"])
+
     async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
         """Return the user's conversation with its newest messages, in one request."""
         return await self._conversation({"id": f"eq.{conversation_id}", "is_active": "is.true"}, user_id, newest)
@@ -109,7 +123,7 @@ class SupabaseDatabase:
         rows = await self._select(
             "chat_conversations",
             {
-                "select": f"id,title,chat_logs({_MESSAGE_COLUMNS})",
+                "select": f"id,title,chat_logs({MESSAGE_COLUMNS})",
                 "user_id": f"eq.{user_id}",
                 **where,
                 "chat_logs.order": "created_at.desc,id.desc",
@@ -150,30 +164,17 @@ class SupabaseDatabase:
     ) -> uuid.UUID:
         """Insert the conversation; when another request was first, return the one it made.
 
-        A conversation that was deleted keeps its id but not its page, so a derived id can be taken: a random one is.
+        Racers mostly make it under the same id, and only by that is it found if it was deleted since.
         """
         row = {"id": str(conversation_id), "user_id": user_id, "page_id": page_id, "title": title}
-        try:
-            made = await self._insert("chat_conversations", [row], on_conflict="user_id,page_id", returning="id")
-        except DatabaseFault as fault:
-            if fault.error_type != _DUPLICATE:
-                raise
-            row["id"] = str(uuid.uuid4())
-            made = await self._insert("chat_conversations", [row], on_conflict="user_id,page_id", returning="id")
-        if made:
-            with promised():
-                return uuid.UUID(made[0]["id"])
-        query = {"select": "id", "user_id": f"eq.{user_id}", "page_id": f"eq.{page_id}", "limit": "1"}
-        winner = await self._select("chat_conversations", query)
-        if not winner:
-            raise DatabaseFault("database_unavailable", "the conversation was deleted while it was made")
+        found, _ = await self._made_or_standing(row, "id", by=("id", "page_id"))
         with promised():
-            return uuid.UUID(winner[0]["id"])
+            return uuid.UUID(found["id"])
 
     async def turn(self, user_id: str, turn_id: uuid.UUID) -> EarlierTurn | None:
         """Return what is stored of a user's turn, or None."""
         query = {
-            "select": f"conversation_id,{_MESSAGE_COLUMNS}",
+            "select": f"conversation_id,{MESSAGE_COLUMNS}",
             "turn_id": f"eq.{turn_id}",
             "user_id": f"eq.{user_id}",
         }
@@ -211,19 +212,31 @@ class SupabaseDatabase:
         }
         columns = columns_of(row)
         changes = {name: columns[name] for name in ("message", "context_data", "created_at")}
-        headers = {**_JSON, "content-profile": "public", "prefer": "return=representation"}
-        return bool(await self._send("PATCH", "chat_logs", query, headers, json_of(changes), again=False))
+        return bool(await self._update("chat_logs", query, changes))
 
-    async def _select_if_typed(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    async def _select_if_typed(
+        self, table: str, query: Mapping[str, str], *, again: bool = True
+    ) -> list[dict[str, Any]]:
         try:
-            return await self._select(table, query)
+            return await self._select(table, query, again=again)
         except DatabaseFault as fault:
             if fault.error_type in _NOT_OF_THE_TYPE:
                 return []
             raise
 
     async def _select(self, table: str, query: Mapping[str, str], *, again: bool = True) -> list[dict[str, Any]]:
-        return await self._send("GET", table, query, {"accept-profile": "public"}, again=again)
+        """Read, for a caller with their own token where that is wanted; a refusal of it is not our key's fault."""
+        headers = {"accept-profile": "public"}
+        caller = CALLER_TOKEN.get() if self._as_caller else None
+        if caller is None:
+            return await self._send("GET", table, query, headers, again=again)
+        try:
+            return await self._send("GET", table, query, {**headers, "authorization": caller.header}, again=again)
+        except DatabaseFault as fault:
+            if fault.error_type not in _TOKEN_REFUSED:
+                raise
+            log.warning("database.token_refused", extra={"error": fault.error_type, "note": fault.note})
+            raise CallerFault("unauthenticated", fault.note, error_type=fault.error_type) from None
 
     async def _insert(
         self, table: str, rows: Sequence[Mapping[str, Any]], *, on_conflict: str, returning: str = ""
@@ -232,6 +245,10 @@ class SupabaseDatabase:
         prefer = f"resolution=ignore-duplicates,return={'representation' if returning else 'minimal'}"
         headers = {**_JSON, "content-profile": "public", "prefer": prefer}
         return await self._send("POST", table, query, headers, json_of(rows))
+
+    async def _update(self, table: str, query: Mapping[str, str], changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        headers = {**_JSON, "content-profile": "public", "prefer": "return=representation"}
+        return await self._send("PATCH", table, query, headers, json_of(changes), again=False)
 
     async def _send(
         self,

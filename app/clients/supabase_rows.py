@@ -1,12 +1,14 @@
 """Rows of PostgREST's answers and requests, to and from our values. Pure."""
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from app.clients.ports import LogRow
+from app.conversations import ConversationHead
 from app.errors import DatabaseFault
 from app.turn import StoredMessage
 
@@ -43,10 +45,22 @@ def message_of(row: Mapping[str, Any]) -> StoredMessage:
     return StoredMessage(
         sender="user" if row["sender"] == "user" else "assistant",
         message=text_of(row["message"]),
-        created_at=_time(row["created_at"]),
+        created_at=time_of(row["created_at"]),
         turn_id=row["turn_id"],
         context_data=context if isinstance(context, dict) else {},
         id=row["id"],
+    )
+
+
+def head_of(row: Mapping[str, Any]) -> ConversationHead:
+    """Return a row of `chat_conversations` as it was read; within `promised`."""
+    return ConversationHead(
+        id=uuid.UUID(row["id"]),
+        title=None if row["title"] is None else text_of(row["title"]),
+        page_id=None if row["page_id"] is None else text_of(row["page_id"]),
+        created_at=time_of(row["created_at"]),
+        updated_at=time_of(row["updated_at"]),
+        is_active=bool(row["is_active"]),
     )
 
 
@@ -57,7 +71,14 @@ def text_of(value: Any) -> str:
     return value or ""
 
 
-def _time(text: str) -> datetime:
+def id_of(value: Any) -> str:
+    """Return a column of ids as text, whatever its type."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise TypeError("not an id")
+    return str(value)
+
+
+def time_of(text: str) -> datetime:
     """Return a stored time; older deployments' columns have no zone, and hold UTC."""
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -26,7 +26,10 @@ COMPRESS_FROM_BYTES = 2048
 COMPRESS_LEVEL = 5
 THREAD_FROM_BYTES = 1 << 17
 """Compressing this much takes about 3 ms, which no other turn should wait for."""
-EXPOSED = ("x-request-id", "x-trace-id", "x-error-code", "server-timing", "retry-after")
+EXPOSED = (
+    "x-request-id", "x-trace-id", "x-error-code", "server-timing", "retry-after",
+    "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "x-next-before", "location",
+)  # fmt: skip
 PREFLIGHT_S = 600
 _HTTP_CODES = {
     404: "not_found",

@@ -10,7 +10,7 @@ import trio
 from app.deadlines import stage_deadline, stage_nursery
 from app.errors import CallerFault, DatabaseFault
 from app.fetch.earlier import EarlierFetch
-from app.fetch.history import HistoryFetch, admission_time, conversation_id
+from app.fetch.history import HistoryFetch, admission_time
 from app.fetch.project import ProjectFetch, names_project
 from app.standing import turn_named
 from app.turn import Conversation, EarlierTurn, Grounding, Project, TurnRequest
@@ -137,14 +137,7 @@ def _kept_back(refusals: list[DatabaseFault]) -> Iterator[None]:
 
 def _without(earlier: EarlierTurn, request: TurnRequest, conversation: Conversation) -> Conversation:
     """Return the conversation without the turn's own rows: its question is asked anew, and half an answer is none."""
-    if earlier.conversation_id != conversation.id and not _waits_for_the_page(earlier, request):
+    if earlier.conversation_id not in (conversation.id, conversation.waits_as):
         raise CallerFault("idempotency_mismatch", "another conversation", stage=names.DB_FETCH)
     own = str(request.turn_id)
     return replace(conversation, messages=tuple(row for row in conversation.messages if row.turn_id != own))
-
-
-def _waits_for_the_page(earlier: EarlierTurn, request: TurnRequest) -> bool:
-    """Return whether a turn's rows wait under the id that was derived for the page, which may have gone to another."""
-    by_page = request.conversation_id is None or request.or_page
-    derived = conversation_id(request.user_id, request.page_id)
-    return by_page and earlier.saved == "outbox" and earlier.conversation_id == derived

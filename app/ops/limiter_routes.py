@@ -17,7 +17,7 @@ from app.receive.payload import read_json, sentences
 from app.respond.chat_body import iso_timestamp
 
 Told = Annotated[str, Field(max_length=200)]
-_WANTED = ("total_tokens", "mode", "min", "max")
+CHANGES = ("total_tokens", "mode", "min", "max")
 
 
 class LimiterBody(BaseModel):
@@ -34,8 +34,8 @@ class LimiterBody(BaseModel):
 
     @model_validator(mode="after")
     def _is_a_change(self) -> Self:
-        if all(getattr(self, name) is None for name in _WANTED):
-            raise ValueError(f"one of {', '.join(_WANTED)} is needed")
+        if all(getattr(self, name) is None for name in CHANGES):
+            raise ValueError(f"one of {', '.join(CHANGES)} is needed")
         return self
 
     def wish(self) -> LimiterWish:

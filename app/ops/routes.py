@@ -1,7 +1,8 @@
-"""The routes of the people who run the server. Behind `OPS_TOKEN`; without one, open on loopback and 404 elsewhere."""
+"""The routes of the people who run the server. Behind `OPS_TOKEN`; without one, open to this machine, 404 elsewhere."""
 
 import hmac
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,32 +11,37 @@ from quart import Blueprint, Response, request
 
 from app.edge.application import json_response
 from app.errors import CallerFault
-from app.loopback import host_name, is_loopback
+from app.loopback import is_from_here
 from app.ops.recent_turns import RecentTurns
 from telemetry import names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpsRules:
-    """Who may look: bearers of `token`; when it is None, whoever asks on loopback if the server is bound to that."""
+    """Who may look: bearers of `token`; when it is None, who asks on this machine, if the server is bound to it.
+
+    `watch` is given the header of who must bear it, and counts in its block who does not.
+    """
 
     token: str | None
     on_loopback: bool
     instance: str
+    watch: Callable[[str], AbstractContextManager[None]] = lambda _authorization: nullcontext()
 
-    def check(self, authorization: str, host: str) -> None:
+    def check(self, authorization: str, *, from_here: bool) -> None:
         """Let the request pass.
 
         Raises:
-            CallerFault: `unauthenticated`, or `not_found` where there is nothing to find.
+            CallerFault: `unauthenticated`, `not_found` where there is nothing to find, or what `watch` raises.
         """
         if self.token is None:
-            if not self.on_loopback or not is_loopback(host_name(host)):
+            if not self.on_loopback or not from_here:
                 raise CallerFault("not_found")
             return
         given = authorization.partition(" ")[2].strip()
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
-            raise CallerFault("unauthenticated")
+        with self.watch(authorization):
+            if not hmac.compare_digest(given.encode(), self.token.encode()):
+                raise CallerFault("unauthenticated")
 
 
 def ops_routes(
@@ -75,7 +81,7 @@ def guarded(routes: Blueprint, rules: OpsRules) -> Blueprint:
 
     @routes.before_request
     async def check() -> None:
-        rules.check(request.headers.get("authorization", ""), request.headers.get("host", ""))
+        rules.check(request.headers.get("authorization", ""), from_here=is_from_here(request.headers))
 
     return routes
 

@@ -1,13 +1,13 @@
 """Who asks. `AUTH_MODE=dev`: the bearer token is the user's id; for one's own machine only."""
 
+import math
 import re
-from collections import OrderedDict
 from typing import Protocol
 
 from app.clients.ports import Database
 from app.deadlines import stage_deadline
 from app.errors import CallerFault
-from app.loopback import host_name, is_loopback
+from app.receive.auth.remembered import Remembered
 from telemetry import names
 
 USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -17,8 +17,12 @@ MAX_KNOWN_USERS = 10_000
 class Identity(Protocol):
     """Tells who sent a request."""
 
-    async def user(self, authorization: str, host: str) -> str:
-        """Return the user's id, from the headers of those names; empty when the request has none.
+    async def user(self, authorization: str, *, from_here: bool) -> str:
+        """Return the user's id.
+
+        Args:
+            authorization: the header of that name; empty when the request has none.
+            from_here: whether the request was sent on this machine (app/loopback.py).
 
         Raises:
             CallerFault: `unauthenticated`.
@@ -34,7 +38,7 @@ class Identity(Protocol):
 
 
 class DevIdentity:
-    """`Bearer <user id>` on loopback. A page on the Web that points a name of its own at us fails the `Host` check.
+    """`Bearer <user id>`, from this machine only.
 
     Args:
         database: knows the users.
@@ -46,12 +50,12 @@ class DevIdentity:
         self._database = database
         self._timeout_s = timeout_s
         self._make_users = make_users
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: Remembered[str, bool] = Remembered(MAX_KNOWN_USERS)
 
-    async def user(self, authorization: str, host: str) -> str:
+    async def user(self, authorization: str, *, from_here: bool) -> str:
         """Return the bearer token's user."""
-        if not is_loopback(host_name(host)):
-            raise CallerFault("unauthenticated", "AUTH_MODE=dev answers on loopback names only")
+        if not from_here:
+            raise CallerFault("unauthenticated", "AUTH_MODE=dev answers this machine only")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not USER_ID.fullmatch(token.strip()):
             raise CallerFault("unauthenticated")
@@ -59,19 +63,13 @@ class DevIdentity:
 
     async def admit(self, user_id: str) -> None:
         """Look the user up, or make them; once."""
-        if user_id not in self._known:
+        if not self._known.get(user_id, 0.0):
             with stage_deadline(names.DB_FETCH, self._timeout_s):
                 await self._look_up(user_id)
-        self._remember(user_id)
+            self._known.put(user_id, True, math.inf)
 
     async def _look_up(self, user_id: str) -> None:
         if self._make_users:
             await self._database.ensure_user(user_id)
         elif not await self._database.user_exists(user_id):
             raise CallerFault("unauthenticated")
-
-    def _remember(self, user_id: str) -> None:
-        self._known[user_id] = None
-        self._known.move_to_end(user_id)
-        if len(self._known) > MAX_KNOWN_USERS:
-            self._known.popitem(last=False)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,13 +27,16 @@ AGENT_HISTORY, MAX_AGENT_HISTORY = 50, 100
 Payload = TypeVar("Payload", bound=BaseModel)
 
 
-def _clean(text: str) -> str:
-    """Refuse what neither UTF-8 nor PostgreSQL can hold."""
+def _clean(value: Any) -> Any:
+    """Refuse a text that neither UTF-8 nor PostgreSQL can hold; what is no text is for its type to refuse."""
+    text = value if isinstance(value, str) else ""
     if "\0" in text:
         raise ValueError("must not contain NUL")
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must not contain a lone surrogate")
-    return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain a lone surrogate") from None
+    return value
 
 
 def _uuid(value: Any) -> uuid.UUID:
@@ -44,8 +46,11 @@ def _uuid(value: Any) -> uuid.UUID:
         raise ValueError("must be a UUID") from None
 
 
-Text = Annotated[StrictStr, AfterValidator(_clean)]
-Name = Annotated[Text, Field(max_length=MAX_NAME_CHARS)]
+CLEAN = BeforeValidator(_clean)
+"""Goes around a text's limits, not under them: on a validator's outcome pydantic counts items, not characters."""
+Text = Annotated[StrictStr, CLEAN]
+Name = Annotated[StrictStr, Field(max_length=MAX_NAME_CHARS), CLEAN]
+Context = Annotated[StrictStr, Field(max_length=MAX_CONTEXT_CHARS), CLEAN]
 Id = Annotated[uuid.UUID, BeforeValidator(_uuid)]
 
 
@@ -58,7 +63,7 @@ class ChatPayload(BaseModel):
     conversation_id: Id | None = None
     project_id: StrictInt | Name | None = None
     page_id: Name | None = None
-    context: Annotated[Text, Field(max_length=MAX_CONTEXT_CHARS)] | None = None
+    context: Context | None = None
     on_disconnect: OnDisconnect | None = None
 
 
@@ -97,7 +102,7 @@ def read_chat(value: Any, user_id: str, rules: PayloadRules, key: str | None = N
     Raises:
         CallerFault: `invalid_request` (its `fields` name each), `message_empty`, `message_too_long`.
     """
-    payload = _validated(ChatPayload, value)
+    payload = validated(ChatPayload, value)
     return TurnRequest(
         turn_id=turn_id(user_id, key),
         user_id=user_id,
@@ -118,7 +123,7 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules, key: str | None 
     Raises:
         CallerFault: `bad_json`, and as `read_chat`.
     """
-    payload = _validated(AgentPayload, read_json(body))
+    payload = validated(AgentPayload, read_json(body))
     request = TurnRequest(
         turn_id=turn_id(user_id, key),
         user_id=user_id,
@@ -178,7 +183,12 @@ def read_json(body: bytes) -> Any:
         raise CallerFault("bad_json") from exc
 
 
-def _validated(model: type[Payload], value: Any) -> Payload:
+def validated(model: type[Payload], value: Any) -> Payload:
+    """Return what a body says, by the fields of `model`.
+
+    Raises:
+        CallerFault: `invalid_request` (its `fields` name each).
+    """
     if not isinstance(value, dict):
         raise CallerFault("invalid_request", fields=["the body must be an object"])
     try:

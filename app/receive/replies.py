@@ -8,12 +8,16 @@ from quart import Response, request
 from app.edge.application import json_response, reply_language, request_facts
 from app.edge.turn_feed import TurnEnd
 from app.errors import Fault
+from app.loopback import is_from_here
 from app.receive.identity import Identity
 from app.respond.chat_body import server_timing
 from app.respond.language import Language
 from app.respond.problem import problem_body, problem_headers
 from app.turn import TurnOutcome, TurnRequest
 from telemetry.stage_clock import StageClock
+
+NEXT_BEFORE = "x-next-before"
+"""Of a list that goes on: what `before` is for its next page."""
 
 
 async def user_of(identity: Identity) -> str:
@@ -22,7 +26,7 @@ async def user_of(identity: Identity) -> str:
     Raises:
         CallerFault: `unauthenticated`.
     """
-    return await identity.user(request.headers.get("authorization", ""), request.headers.get("host", ""))
+    return await identity.user(request.headers.get("authorization", ""), from_here=is_from_here(request.headers))
 
 
 def idempotency_key() -> str | None:
@@ -37,6 +41,13 @@ class Body(Protocol):
         self, outcome: TurnOutcome, clock: StageClock, trace_id: str, language: Language, now_ns: int
     ) -> dict[str, Any]:
         """Return it, ready for JSON."""
+
+
+def nothing() -> Response:
+    """Return an answer without a body."""
+    response = Response(b"", 204)
+    del response.headers["content-type"], response.headers["content-length"]  # of what there is not (RFC 9110, 8.6)
+    return response
 
 
 def reply(turn: TurnRequest, end: TurnEnd, body_of: Body) -> Response:

@@ -11,6 +11,7 @@ from app.edge.application import json_response, read_json_body, request_facts
 from app.edge.turns import Turns
 from app.errors import Fault
 from app.receive.identity import Identity
+from app.receive.limits import TurnLimit
 from app.receive.payload import PayloadRules, parse_agent
 from app.receive.replies import idempotency_key, reply, user_of
 from app.receive.streaming import refused, streamed, turn_asked
@@ -43,9 +44,9 @@ def health_routes(readiness: Callable[[], Readiness]) -> Blueprint:
     return routes
 
 
-def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blueprint:
+def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules, limit: TurnLimit) -> Blueprint:
     """Return `POST /chat`: our body is answered as JSON, the AI SDK's as a stream."""
-    routes = Blueprint("chat", __name__)
+    routes = limit.told_by(Blueprint("chat", __name__))
     routes.register_error_handler(Fault, refused)
 
     @routes.post("/chat")
@@ -53,6 +54,7 @@ def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Bluepr
         user_id = await user_of(identity)
         turn, for_sdk = await turn_asked(user_id, rules)
         await identity.admit(user_id)
+        limit.spend(user_id)
         if for_sdk:
             return await streamed(turns, turn, for_sdk=True)
         return reply(turn, await turns.follow(turn, request_facts().trace_id), chat_body)
@@ -60,15 +62,18 @@ def chat_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Bluepr
     return routes
 
 
-def agent_routes(identity: Identity, turns: Turns, rules: PayloadRules, status: Mapping[str, Any]) -> Blueprint:
+def agent_routes(
+    identity: Identity, turns: Turns, rules: PayloadRules, limit: TurnLimit, status: Mapping[str, Any]
+) -> Blueprint:
     """Return `POST /conversation-agent/chat`, and `GET /conversation-agent/status`, which answers `status`."""
-    routes = Blueprint("agent", __name__)
+    routes = limit.told_by(Blueprint("agent", __name__))
 
     @routes.post("/conversation-agent/chat")
     async def agent_chat() -> Response:
         user_id = await user_of(identity)
         turn, debug = parse_agent(await read_json_body(), user_id, rules, idempotency_key())
         await identity.admit(user_id)
+        limit.spend(user_id)
         body = partial(agent_body, turn, debug=debug)
         return reply(turn, await turns.follow(turn, request_facts().trace_id), body)
 

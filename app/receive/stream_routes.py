@@ -9,14 +9,15 @@ from app.edge.application import json_response
 from app.edge.turns import Turns
 from app.errors import Fault
 from app.receive.identity import Identity
+from app.receive.limits import TurnLimit
 from app.receive.payload import PayloadRules
-from app.receive.replies import user_of
+from app.receive.replies import nothing, user_of
 from app.receive.streaming import followed, refused, streamed, turn_asked
 
 
-def stream_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blueprint:
+def stream_routes(identity: Identity, turns: Turns, rules: PayloadRules, limit: TurnLimit) -> Blueprint:
     """Return `POST /chat/stream`, and `GET .../{id}/stream` and `POST .../{id}/stop` under `/chat` and that."""
-    routes = Blueprint("stream", __name__)
+    routes = limit.told_by(Blueprint("stream", __name__))
     routes.register_error_handler(Fault, refused)
 
     @routes.post("/chat/stream")
@@ -24,6 +25,7 @@ def stream_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blue
         user_id = await user_of(identity)
         turn, for_sdk = await turn_asked(user_id, rules)
         await identity.admit(user_id)
+        limit.spend(user_id)
         return await streamed(turns, turn, for_sdk=for_sdk)
 
     @routes.get("/chat/<path:chat_id>/stream")
@@ -32,9 +34,9 @@ def stream_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blue
         """Follow the chat's turn from its start; 204 when there is none, or none of this user's."""
         turn = turns.table.find(await user_of(identity), chat_id)
         if turn is None or request.method != "GET":  # a HEAD would take the answer from whoever comes for it
-            return _nothing()
+            return nothing()
         await turn.feed.until_begun()
-        return followed(turns, turn) if turn.feed.begun else _nothing()
+        return followed(turns, turn) if turn.feed.begun else nothing()
 
     @routes.post("/chat/<path:chat_id>/stop")
     @routes.post("/chat/stream/<path:chat_id>/stop")
@@ -46,9 +48,3 @@ def stream_routes(identity: Identity, turns: Turns, rules: PayloadRules) -> Blue
         return json_response({"stopped": bool(running)})
 
     return routes
-
-
-def _nothing() -> Response:
-    response = Response(b"", 204)
-    del response.headers["content-type"], response.headers["content-length"]  # of what there is not (RFC 9110, 8.6)
-    return response

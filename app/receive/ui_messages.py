@@ -29,11 +29,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StrictInt, ValidationError
 
 from app.errors import CallerFault
 from app.receive.payload import (
-    MAX_CONTEXT_CHARS,
+    Context,
     Name,
     PayloadRules,
     Text,
@@ -60,7 +60,9 @@ MOST_NAMED = 20
 """Wrong fields and parts that one reply names: a body has room for thousands."""
 
 
-class _Body(BaseModel):
+class UiBody(BaseModel):
+    """The body that the AI SDK's `DefaultChatTransport` posts. What it has besides is not read."""
+
     model_config = ConfigDict(frozen=True)
 
     id: Key
@@ -70,7 +72,7 @@ class _Body(BaseModel):
     on_disconnect: OnDisconnect | None = None
     project_id: StrictInt | Name | None = None
     page_id: Name | None = None
-    context: Annotated[Text, Field(max_length=MAX_CONTEXT_CHARS)] | None = None
+    context: Context | None = None
 
 
 class _Question(BaseModel):
@@ -131,7 +133,7 @@ def read_ui(value: Any, rules: PayloadRules) -> UiRequest:
     if not isinstance(value, dict):
         raise CallerFault("invalid_request", fields=["the body must be an object"])
     wrong: list[str] = []
-    fields = _checked(_Body, value, wrong)
+    fields = _checked(UiBody, value, wrong)
     question, text = _question(value.get("messages"), wrong)
     if fields is None or question is None or wrong:
         raise CallerFault("invalid_request", fields=wrong[:MOST_NAMED])

@@ -1,9 +1,9 @@
 """Stored messages as the JSON list of `GET /chat/history`. Pure."""
 
 from collections.abc import Sequence
-from datetime import UTC
 from typing import Any
 
+from app.conversations import iso_time
 from app.turn import StoredMessage
 
 
@@ -18,6 +18,6 @@ def _message(row: StoredMessage) -> dict[str, Any]:
         "sender": row.sender,
         "message": row.message,
         "context_data": dict(row.context_data),
-        "created_at": row.created_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "created_at": iso_time(row.created_at),
         "turn_id": row.turn_id,
     }

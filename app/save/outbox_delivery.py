@@ -67,7 +67,7 @@ class OutboxStore(Protocol):
         """Return what is to be delivered next, oldest first, the conversations in `last` behind all others."""
 
     def holds(self, conversation_id: uuid.UUID) -> bool:
-        """Return whether a row of the conversation waits."""
+        """Return whether a row waits for the conversation that stands under this id."""
 
     def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
         """Return the id under which the conversation stands."""
@@ -220,7 +220,7 @@ class OutboxDelivery:
     async def _make_conversations(self, batch: Sequence[OutboxEntry], round_: _Round) -> None:
         """Make each conversation that a row of the batch says is still to be made, also one that was made before.
 
-        Its user may have deleted that since, and the page then begins a new one. When several cannot be made and none
+        What was said in one that its user has deleted since is stored in that one. When several cannot be made and none
         could, the rest is not tried: what needs none may go all the same.
         """
         made: set[uuid.UUID] = set()
@@ -250,16 +250,15 @@ class OutboxDelivery:
             raise obstacle
 
     async def _make_conversation(self, row: LogRow, title: str) -> None:
-        winner = await self._ask(
-            lambda: self._database.ensure_conversation(row.user_id, row.page, row.conversation_id, title)
-        )
-        if winner != self._store.resolve(row.conversation_id):
+        standing = self._store.resolve(row.conversation_id)
+        winner = await self._ask(lambda: self._database.ensure_conversation(row.user_id, row.page, standing, title))
+        if winner != standing:
             await self._store.map_conversation(row.conversation_id, winner)
 
     async def _send(self, entries: Sequence[OutboxEntry], round_: _Round) -> None:
         if not entries:
             return
-        rows = one_of_each_key(self._resolved(entry.row) for entry in entries)
+        rows = one_of_each_key(map(self._resolved, entries))
         try:
             taken = await self._ask(lambda: self._database.write_rows(rows))
         except _Obstacle as obstacle:
@@ -308,10 +307,10 @@ class OutboxDelivery:
         return entry.row.turn_id not in round_.refused and self._conversation(entry) not in round_.stuck
 
     def _conversation(self, entry: OutboxEntry) -> uuid.UUID:
-        return self._store.resolve(entry.row.conversation_id)
+        return entry.conversation(self._store.resolve)
 
     async def _judge_one(self, entry: OutboxEntry, obstacle: _Obstacle, round_: _Round) -> None:
-        if obstacle.judgement == "duplicate" and await self._is_there(entry.row):
+        if obstacle.judgement == "duplicate" and await self._is_there(self._resolved(entry)):
             round_.delivered.add(entry.id)
         elif obstacle.judgement in OF_THE_ROW:
             round_.refused[entry.row.turn_id] = obstacle.reason
@@ -320,9 +319,7 @@ class OutboxDelivery:
 
     async def _is_there(self, row: LogRow) -> bool:
         """Return whether the database has the row; the key that is taken may be another than ours."""
-        found = await self._ask(
-            lambda: self._database.conversation(row.user_id, self._store.resolve(row.conversation_id), LOOKED_THROUGH)
-        )
+        found = await self._ask(lambda: self._database.conversation(row.user_id, row.conversation_id, LOOKED_THROUGH))
         key = (str(row.turn_id), row.sender)
         return found is not None and any((message.turn_id, message.sender) == key for message in found.messages)
 
@@ -330,8 +327,8 @@ class OutboxDelivery:
         attempts = max(entry.attempts for entry in entries)
         return _may_be_the_row(obstacle) and attempts >= self._rules.stubborn_attempts
 
-    def _resolved(self, row: LogRow) -> LogRow:
-        return replace(row, conversation_id=self._store.resolve(row.conversation_id))
+    def _resolved(self, entry: OutboxEntry) -> LogRow:
+        return replace(entry.row, conversation_id=self._conversation(entry))
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """Ask the database, for so long and no longer.

@@ -70,19 +70,20 @@ class Outbox:
         self._adopted_entries = self._adopted_bytes = 0
         self._adoption = Adoption(self.path, self._writer, self._take_over)
 
-    async def put(self, rows: Sequence[LogRow], title: str | None = None) -> None:
+    async def put(self, rows: Sequence[LogRow], title: str | None = None, *, stands: bool = False) -> None:
         """Keep rows until they are delivered, all of them or none; a row whose key is here already stays as it is.
 
         Args:
             rows: of one turn.
             title: of their conversation, when it still has to be made.
+            stands: whether their conversation was found in the database; else another may have won its page.
 
         Raises:
             OutboxError: they could not be written, or there is no room even for turns that already run.
             ValueError: the context of a row is nothing that JSON can say.
         """
         self._refuse_beyond_reserve()
-        packed = [sqlite.pack(row, title, self._next_position()) for row in rows]
+        packed = [sqlite.pack(row, title, self._next_position(), stands=stands) for row in rows]
         await self._write(partial(sqlite.insert, packed=packed), self._take_in)
 
     def has_room(self) -> bool:
@@ -100,7 +101,10 @@ class Outbox:
         )
 
     def holds(self, conversation_id: uuid.UUID) -> bool:
-        """Return whether a row of the conversation waits here: as long as one does, all its rows go through here."""
+        """Return whether a row waits here for the conversation that stands under this id.
+
+        As long as one does, all its rows go through here.
+        """
         return self._index.holds(conversation_id)
 
     def undelivered(self, user_id: str) -> tuple[LogRow, ...]:

@@ -29,7 +29,8 @@ class OutboxIndex:
     """The entries by id, by user and by conversation; what waits comes in the order of delivery.
 
     A conversation that lost the race for its page is known by two ids; `winners` leads from the loser to the one that
-    stands, and counts are kept under the latter.
+    stands, and counts are kept under the latter. The loser's id may be that of a later conversation of the page, made
+    by another process: a row of that one says that it `stands`.
     """
 
     def __init__(
@@ -113,16 +114,15 @@ class OutboxIndex:
             self._winners.setdefault(loser, winner)
         for loser in list(self._winners)[: max(0, len(self._winners) - MAX_WINNERS)]:
             del self._winners[loser]
-        waiting = (self._entries[id_].row.conversation_id for id_ in self._waiting)
-        self._holding = Counter(self.resolve(conversation_id) for conversation_id in waiting)
+        self._holding = Counter(self._entries[id_].conversation(self.resolve) for id_ in self._waiting)
 
     def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
         """Return the id under which the conversation stands; its own unless it is known to have lost its page."""
         return self._winners.get(conversation_id, conversation_id)
 
     def holds(self, conversation_id: uuid.UUID) -> bool:
-        """Return whether a row of the conversation waits here."""
-        return self.resolve(conversation_id) in self._holding
+        """Return whether a row waits here for the conversation that stands under this id."""
+        return conversation_id in self._holding
 
     def undelivered(self, user_id: str) -> tuple[LogRow, ...]:
         """Return the user's rows, those set aside too, in their order, under the conversations' ids that stand.
@@ -131,7 +131,7 @@ class OutboxIndex:
         cut short.
         """
         found = sorted((self._entries[id_] for id_ in self._of_user.get(user_id, ())), key=_position)
-        return tuple(map(self._resolved, one_of_each_key(entry.row for entry in found)))
+        return tuple(one_of_each_key(map(self._resolved, found)))
 
     def of_turn(self, turn_id: uuid.UUID) -> tuple[OutboxEntry, ...]:
         """Return the entries of a turn."""
@@ -173,7 +173,7 @@ class OutboxIndex:
     def _in_turn(self, last: Collection[uuid.UUID]) -> Iterator[OutboxEntry]:
         behind = []
         for entry in map(self._entries.__getitem__, self._waiting):
-            if self.resolve(entry.row.conversation_id) in last:
+            if entry.conversation(self.resolve) in last:
                 behind.append(entry)
             else:
                 yield entry
@@ -182,12 +182,12 @@ class OutboxIndex:
     def _let_wait(self, entry: OutboxEntry) -> None:
         self._in_order = self._in_order and entry.position > self.newest
         self._waiting[entry.id] = entry.position
-        self._holding[self.resolve(entry.row.conversation_id)] += 1
+        self._holding[entry.conversation(self.resolve)] += 1
 
     def _stop_waiting(self, entry: OutboxEntry) -> None:
         if self._waiting.pop(entry.id, None) is None:
             return
-        conversation = self.resolve(entry.row.conversation_id)
+        conversation = entry.conversation(self.resolve)
         self._holding[conversation] -= 1
         if not self._holding[conversation]:
             del self._holding[conversation]
@@ -197,9 +197,11 @@ class OutboxIndex:
             self._waiting = dict(sorted(self._waiting.items(), key=itemgetter(1, 0)))
             self._in_order = True
 
-    def _resolved(self, row: LogRow) -> LogRow:
-        winner = self._winners.get(row.conversation_id)
-        return replace(row, conversation_id=winner) if winner else row
+    def _resolved(self, entry: OutboxEntry) -> LogRow:
+        conversation = entry.conversation(self.resolve)
+        return (
+            entry.row if conversation == entry.row.conversation_id else replace(entry.row, conversation_id=conversation)
+        )
 
 
 def _position(entry: OutboxEntry) -> tuple[int, int]:

@@ -81,7 +81,7 @@ class Contents:
     unreadable: int
 
 
-def pack(row: LogRow, title: str | None, position: int) -> Packed:
+def pack(row: LogRow, title: str | None, position: int, *, stands: bool = False) -> Packed:
     """Return the row as an entry that has no id yet.
 
     Raises:
@@ -95,10 +95,11 @@ def pack(row: LogRow, title: str | None, position: int) -> Packed:
         "context_data": dict(row.context_data),
         "created_at": row.created_at.isoformat(),
         "title": title,
+        "stands": stands,
     }
     # No NaN: PostgREST would refuse the whole request, and take all deliveries down with it.
     data = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
-    return Packed(OutboxEntry(id=0, position=position, row=row, title=title, size=len(data)), data)
+    return Packed(OutboxEntry(id=0, position=position, row=row, title=title, size=len(data), stands=stands), data)
 
 
 def connect(path: Path, sync: Sync) -> sqlite3.Connection:
@@ -208,6 +209,7 @@ def _entry(
         row=row,
         title=title,
         size=len(data),
+        stands=_a(bool, fields.get("stands", False)),
         attempts=_a(int, attempts),
         reason=None if reason is None else _a(str, reason),
     )

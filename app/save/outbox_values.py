@@ -1,5 +1,7 @@
 """What the outbox holds, what it tells of itself, and how it fails. Pure."""
 
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -30,7 +32,8 @@ class OutboxEntry:
 
     `position` is when it was queued, in microseconds since the epoch, but later than whatever the same process queued
     before: entries are delivered in its order. `title` is that of a conversation that still has to be made, else None.
-    `size` is what the row takes as it is stored, in bytes. `reason` is why it was set aside, None while it waits.
+    `stands`: the conversation was found in the database, so that its id leads to no other. `size` is what the row takes
+    as it is stored, in bytes. `reason` is why it was set aside, None while it waits.
     """
 
     id: int
@@ -38,6 +41,7 @@ class OutboxEntry:
     row: LogRow
     title: str | None
     size: int
+    stands: bool = False
     attempts: int = 0
     reason: str | None = None
 
@@ -45,6 +49,10 @@ class OutboxEntry:
     def queued_at(self) -> datetime:
         """When the row was queued."""
         return datetime.fromtimestamp(self.position / 1e6, UTC)
+
+    def conversation(self, resolve: Callable[[uuid.UUID], uuid.UUID]) -> uuid.UUID:
+        """Return the id of the conversation that the row goes to; `resolve` leads from losers to winners."""
+        return self.row.conversation_id if self.stands else resolve(self.row.conversation_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,9 @@ from uuid import UUID
 
 import trio
 
+from app.caller_token import for_the_server
 from app.clients.ports import Database, LogRow
+from app.conversations import title_of
 from app.deadlines import shielded
 from app.errors import Fault, InternalFault, StageTimeout
 from app.save.one_answer import what_stands
@@ -30,8 +32,6 @@ log = logging.getLogger(__name__)
 
 Unplaced = Callable[[UUID], LogRow]
 """A row that waits for its conversation's id: another request may have made the conversation first."""
-TITLE_CHARS = 40
-"""Of a new conversation's first message, as its title."""
 Mode = Literal["await", "outbox"]
 Place = Literal["database", "outbox"]
 
@@ -39,11 +39,14 @@ Place = Literal["database", "outbox"]
 class Keeper(Protocol):
     """What the save asks of an outbox (`outbox_file.Outbox` is one)."""
 
-    async def put(self, rows: Sequence[LogRow], title: str | None = None) -> None:
-        """Keep rows of one turn until they are delivered; `title` is that of a conversation still to be made."""
+    async def put(self, rows: Sequence[LogRow], title: str | None = None, *, stands: bool = False) -> None:
+        """Keep rows of one turn until they are delivered; `title` is that of a conversation still to be made.
+
+        `stands`: their conversation was found in the database; else another one may have won its page.
+        """
 
     def holds(self, conversation_id: UUID) -> bool:
-        """Return whether a row of the conversation waits here."""
+        """Return whether a row waits here for the conversation that stands under this id."""
 
     def undelivered(self, user_id: str) -> Sequence[LogRow]:
         """Return the user's rows that are here, those that are refused too."""
@@ -96,9 +99,11 @@ class TurnRecord:
 
     def place(self, grounding: Grounding) -> None:
         """Tell the record which conversation it belongs to, and when the turn was admitted."""
+        conversation = grounding.conversation
         self._grounding = grounding
-        self._conversation_made = not grounding.conversation.is_new
-        self.conversation_id = grounding.conversation.id
+        self._conversation_made = not conversation.is_new
+        self._stands = conversation.is_stored
+        self.conversation_id = self._first_id = conversation.id
 
     @property
     def owed(self) -> bool:
@@ -181,7 +186,8 @@ class TurnRecord:
     def _places(self) -> tuple[Place, ...]:
         if self._outbox is None:
             return ("database",)
-        self._move_to(self._outbox.resolve(self.conversation_id))
+        if not self._stands:
+            self._move_to(self._outbox.resolve(self._first_id))
         outbox_first = self.mode == "outbox" or self._outbox.holds(self.conversation_id) or self._waits()
         return ("outbox", "database") if outbox_first else ("database", "outbox")
 
@@ -194,7 +200,7 @@ class TurnRecord:
 
     async def _attempt(self, stage: StageTrace, place: Place, rows: list[Unplaced]) -> BaseException | None:
         write = self._write if place == "database" else self._put
-        with shielded(self._timeout_s):
+        with shielded(self._timeout_s), for_the_server():
             try:
                 await write(rows)
             except Fault as fault:
@@ -219,14 +225,15 @@ class TurnRecord:
     async def _put(self, rows: list[Unplaced]) -> None:
         assert self._outbox is not None
         title = None if self._conversation_made else self._title
+        id_ = self.conversation_id if self._stands else self._first_id  # led on by the outbox itself, once
         try:
-            await self._outbox.put([row(self.conversation_id) for row in rows], title)
+            await self._outbox.put([row(id_) for row in rows], title, stands=self._stands)
         except OutboxError as error:
             raise InternalFault("internal_error", str(error), error_type=f"outbox_{error.reason}") from error
 
     @property
     def _title(self) -> str:
-        return " ".join(self._request.message.split())[:TITLE_CHARS]
+        return title_of(self._request.message)
 
     def _move_to(self, conversation_id: UUID) -> None:
         if conversation_id != self.conversation_id:
@@ -238,7 +245,7 @@ class TurnRecord:
         self.conversation_id = await self._database.ensure_conversation(
             request.user_id, request.page_id, self.conversation_id, self._title
         )
-        self._conversation_made = True
+        self._conversation_made = self._stands = True
         self._trace.identify(str(self.conversation_id))
 
     def _question(self, conversation_id: UUID) -> LogRow:

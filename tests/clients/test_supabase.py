@@ -95,6 +95,14 @@ async def test_an_unknown_user_does_not_exist(place: Place, user: str) -> None:
     assert await place.database.user_exists(user)
 
 
+async def test_an_auth_id_leads_to_its_user(place: Place) -> None:
+    """By the mapping's row, whatever characters it has; who has none is nobody known."""
+    await place.insert("user_id_mapping", {"auth_id": "auth0|a,b", "user_id": "ann"})
+    assert await place.database.user_of_auth_id("auth0|a,b") == "ann"
+    assert await place.database.user_of_auth_id("auth0|a") is None
+    assert await place.database.user_of_auth_id("*") is None
+
+
 async def test_the_newest_messages_come_oldest_first(place: Place) -> None:
     """Of seven messages, written in no order, the newest three are read in the order in which they were said."""
     made = await make(place)
@@ -299,15 +307,20 @@ async def test_twenty_first_messages_at_once_make_one_conversation(place: Place)
 
 
 async def test_a_deleted_conversation_makes_room_for_a_new_one(place: Place) -> None:
-    """Deleting frees the page but keeps the derived id: the next one gets a random id, and none of the old messages."""
+    """Deleting frees the page but keeps the id: what is made under another has none of the old messages, and who still
+    has the old one gets no other.
+    """
     old = await make(place)
     await place.database.write_rows([row(old)])
     await place.http.patch(f"/rest/v1/chat_conversations?id=eq.{old}", json={"is_active": False, "page_id": None})
     assert await place.database.conversation("ann", old, 20) is None
     assert await place.database.conversation_for_page("ann", "general", 20) is None
-    new = await make(place)
-    assert new != old
-    assert await make(place) == new, "and it stays"
+    assert await make(place) == old
+    assert await place.database.conversation_for_page("ann", "general", 20) is None
+    new = conversation_id("ann", "general", 2)
+    for _ in range(2):
+        assert await place.database.ensure_conversation("ann", "general", new, "A title") == new
+    assert await make(place) == old, "whatever has its page"
     assert said(await place.database.conversation_for_page("ann", "general", 20)) == []
 
 

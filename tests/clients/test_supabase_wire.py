@@ -61,6 +61,7 @@ def rows(*items: object, status: int = 200) -> httpx.Response:
 
 CALLS: dict[str, Callable[[SupabaseDatabase], Awaitable[object]]] = {
     "user_exists": lambda database: database.user_exists("ann"),
+    "user_of_auth_id": lambda database: database.user_of_auth_id("0b5c"),
     "ensure_user": lambda database: database.ensure_user("ann"),
     "conversation": lambda database: database.conversation("ann", ID, 20),
     "conversation_for_page": lambda database: database.conversation_for_page("ann", "project-1", 20),
@@ -81,6 +82,7 @@ NEWEST = {
 PROJECT = {"select": "id,theme,question,hypothesis", "limit": "1"}
 READS: dict[str, tuple[str, dict[str, str]]] = {
     "user_exists": ("users", {"select": "id", "id": "eq.ann", "limit": "1"}),
+    "user_of_auth_id": ("user_id_mapping", {"select": "user_id", "auth_id": "eq.0b5c", "limit": "1"}),
     "conversation": ("chat_conversations", {**NEWEST, "user_id": "eq.ann", "id": f"eq.{ID}", "is_active": "is.true"}),
     "conversation_for_page": ("chat_conversations", {**NEWEST, "user_id": "eq.ann", "page_id": "eq.project-1"}),
     "project": ("projects", {**PROJECT, "user_id": "eq.ann", "id": "eq.7"}),
@@ -243,12 +245,13 @@ async def test_a_value_cannot_add_a_filter(autojump_clock: MockClock) -> None:
 
 
 async def test_a_lost_race_reads_the_winner(autojump_clock: MockClock) -> None:
-    """No row came back from the insert, so somebody else's is there, and its id is asked for."""
+    """No row came back from the insert: the same may be there, made by another; else the page has another one."""
     winner = uuid.uuid4()
-    recorder = Recorder(rows(status=201), rows({"id": str(winner)}))
+    recorder = Recorder(rows(status=201), rows(), rows({"id": str(winner)}))
     assert await recorder.database().ensure_conversation("ann", "general", ID, "t") == winner
-    query = dict(parse_qsl(recorder.requests[1].url.query.decode()))
-    assert query == {"select": "id", "user_id": "eq.ann", "page_id": "eq.general", "limit": "1"}
+    queries = [dict(parse_qsl(request.url.query.decode())) for request in recorder.requests[1:]]
+    shared = {"select": "id", "user_id": "eq.ann", "limit": "1"}
+    assert queries == [{**shared, "id": f"eq.{ID}"}, {**shared, "page_id": "eq.general"}]
 
 
 async def test_a_winner_that_is_gone_is_a_fault(autojump_clock: MockClock) -> None:
@@ -257,16 +260,15 @@ async def test_a_winner_that_is_gone_is_a_fault(autojump_clock: MockClock) -> No
         await Recorder(rows(status=201), rows()).database().ensure_conversation("ann", "general", ID, "t")
 
 
-async def test_a_taken_id_is_replaced_once(autojump_clock: MockClock) -> None:
-    """A derived id that a deleted conversation keeps is replaced by a random one; failing again is a fault."""
+async def test_a_conversation_that_was_deleted_is_not_replaced(autojump_clock: MockClock) -> None:
+    """Its id is taken: it stands for what is said in it. Taken by nobody of that user's, that is a fault."""
     taken = httpx.Response(409, json={"code": "23505", "message": "duplicate key"})
-    recorder = Recorder(taken)
+    recorder = Recorder(taken, rows({"id": str(ID)}))
+    assert await recorder.database().ensure_conversation("ann", "general", ID, "t") == ID
+    assert [request.method for request in recorder.requests] == ["POST", "GET"]
     with pytest.raises(DatabaseFault) as caught:
-        await recorder.database().ensure_conversation("ann", "general", ID, "t")
+        await Recorder(taken, rows(), rows()).database().ensure_conversation("ann", "general", ID, "t")
     assert caught.value.error_type == "23505"
-    ids = [json.loads(request.content)[0]["id"] for request in recorder.requests]
-    assert len(ids) == len(set(ids)) == 2
-    assert ids[0] == str(ID)
 
 
 @pytest.mark.parametrize(

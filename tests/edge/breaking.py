@@ -11,13 +11,16 @@ the database fails with a long story of why, as `long-story` with one that takes
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import cast
 
 import trio
 from quart import Response
 
 from app import bootstrap
 from app.clients.breaker import Breaker
-from app.clients.ports import Database
+from app.clients.ports import ChatDatabase
+from app.conversations import ConversationHead
 from app.edge.application import THREAD_FROM_BYTES, json_response
 from app.errors import DatabaseFault
 from app.settings import Settings, load_settings
@@ -48,12 +51,22 @@ class BreakingDatabase(MemoryDatabase):
     async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
         return await self.conversation_for_page(user_id, "", newest)
 
+    async def heads(self, *_which: object) -> list[ConversationHead]:
+        return []
+
+    async def make_conversation(
+        self, _user_id: str, page_id: str, conversation_id: uuid.UUID, title: str | None
+    ) -> tuple[ConversationHead, bool]:
+        now = datetime.now(UTC)
+        head = ConversationHead(id=conversation_id, title=title, page_id=page_id, created_at=now, updated_at=now)
+        return head, True
+
 
 @asynccontextmanager
 async def open_breaking(
     settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
-) -> AsyncIterator[Database]:
-    yield BreakingDatabase()
+) -> AsyncIterator[ChatDatabase]:
+    yield cast(ChatDatabase, BreakingDatabase())  # which has of it what these tests ask
 
 
 def add_routes(parts: bootstrap.Parts) -> None:

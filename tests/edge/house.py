@@ -13,7 +13,7 @@ from typing import Any, cast
 import trio
 
 from app import bootstrap
-from app.clients.ports import ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText, RowKey
+from app.clients.ports import ChatDatabase, ChatModel, Database, LogRow, ModelEnd, ModelRequest, OnText, RowKey
 from app.edge.serve import DrainRules, open_listener
 from app.settings import Settings
 from telemetry.providers import build_providers
@@ -169,7 +169,8 @@ async def open_house(
 
     `send_buffer` is what the kernel holds of an answer that is not taken.
     """
-    chosen = Settings(_env_file=None, bind="127.0.0.1:0", data_dir=data_dir, embedded_llm="scripted", **settings)
+    given = {"enable_chat_rate_limit": False, "embedded_llm": "scripted", **settings}
+    chosen = Settings(_env_file=None, bind="127.0.0.1:0", data_dir=data_dir, **given)
     spans = SpanCount()
     providers = build_providers(
         service_version="test",
@@ -189,7 +190,7 @@ async def open_house(
     ):
         database, watched = HeldDatabase(stored), WatchedModel(chat or model.chat)
         async with trio.open_nursery() as turn_nursery:
-            resources = bootstrap.Resources(database=cast(Database, database), model=replace(model, chat=watched))
+            resources = bootstrap.Resources(database=cast(ChatDatabase, database), model=replace(model, chat=watched))
             parts = bootstrap.join(chosen, providers, resources, turn_nursery, "test")
             add_routes(parts)
             async with trio.open_nursery() as edge:

@@ -14,7 +14,8 @@ SCHOOL, HOME, STRANGER = "https://school.example", "http://localhost:3000", "htt
 SETTINGS = {"": (), SCHOOL: (SCHOOL,), f"{SCHOOL}, {HOME}": (SCHOOL, HOME), "*": (SCHOOL, HOME, STRANGER, "null")}
 LOOK_ALIKES = ("null", "http://school.example", f"{SCHOOL}:8443", f"{SCHOOL}.evil.example", "https://a.school.example",
                "https://schoolXexample", f"{SCHOOL}/", f"{SCHOOL} {STRANGER}", STRANGER)  # fmt: skip
-EXPOSED = {"x-request-id", "x-trace-id", "x-error-code", "server-timing", "retry-after"}
+EXPOSED = {"x-request-id", "x-trace-id", "x-error-code", "server-timing", "retry-after",
+           "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "x-next-before", "location"}  # fmt: skip
 MESSAGE = f"What is a hypothesis? {AT_ONCE}"
 
 

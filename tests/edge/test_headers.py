@@ -198,12 +198,15 @@ BODIES = {
     "/conversation-agent/chat": given(message="What is a hypothesis?"),
     "/ops/limiter": given(max=64),
 }
-NO_SUCH_STREAM, NO_SUCH_ENTRY = {200, 204, 405}, {200, 404, 405}
+NO_SUCH_STREAM, NO_SUCH = {200, 204, 405}, {200, 404, 405}
 STATUSES = {
     "/chat/<path:chat_id>/stream": NO_SUCH_STREAM,
     "/chat/stream/<path:chat_id>/stream": NO_SUCH_STREAM,
-    "/ops/outbox/<int:entry_id>/retry": NO_SUCH_ENTRY,
-    "/ops/outbox/<int:entry_id>": NO_SUCH_ENTRY,
+    "/ops/outbox/<int:entry_id>/retry": NO_SUCH,
+    "/ops/outbox/<int:entry_id>": NO_SUCH,
+    "/conversations": {200, 201, 405},
+    "/conversations/<conversation_id>": NO_SUCH,
+    "/conversations/<conversation_id>/messages": NO_SUCH,
 }
 """Of all methods together, where they are not 200 and 405."""
 

@@ -53,7 +53,7 @@ async def test_the_users_conversation_for_the_page_is_found(autojump_clock: Mock
 async def test_a_conversation_that_is_missing_is_new(key: tuple[str, str], autojump_clock: MockClock) -> None:
     """Another user's conversation, or another page's, is none: the turn has a new one, its id known already."""
     found = await fetch(AskedDatabase(*key), question())
-    assert found == Conversation(id=conversation_id("u1", "general"), messages=(), is_new=True)
+    assert found == Conversation(id=conversation_id("u1", "general"), is_stored=False, is_new=True)
 
 
 async def test_a_conversation_that_was_named_is_read_whatever_the_page(autojump_clock: MockClock) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from app.clients.ports import LogRow
@@ -102,7 +103,7 @@ async def test_a_conversation_of_another_page_is_never_made_for_this_one(autojum
     theirs = conversation_id("u1", "project-1")
     keeper = await waiting(row(1, theirs, "project-1"))
     found = await fetch(MemoryDatabase(), keeper, question(conversation_id=theirs))
-    assert (texts(found), found.id, found.is_new) == (["1"], theirs, False)
+    assert (texts(found), found.id, found.is_new, found.is_stored) == (["1"], theirs, False, False)
 
 
 async def test_other_conversations_stay_out(autojump_clock: MockClock) -> None:
@@ -128,11 +129,49 @@ async def test_the_loser_of_a_page_is_read_with_the_winner(
 
 
 async def test_a_page_whose_winner_is_gone_still_has_what_waits(autojump_clock: MockClock) -> None:
-    """Rows that were moved to a conversation which its user deleted since are found by the page, to be made anew."""
+    """Rows that were moved to a conversation which is no longer there are found by the page, to be made anew."""
     keeper = await waiting(row(2))
     keeper.index.map_conversation(GENERAL, OTHER)
     found = await fetch(MemoryDatabase(), keeper, question())
     assert (texts(found), found.id, found.is_new) == (["2"], OTHER, True)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_what_waits_for_a_deleted_conversation_stays_away(moved: bool, autojump_clock: MockClock) -> None:
+    """From its page, which begins another, also once that has messages of its own; and from whoever names it."""
+    gone, second = (OTHER if moved else GENERAL), conversation_id("u1", "general", 2)
+    keeper, database = await waiting(row(2)), MemoryDatabase(conversations={gone: ("u1", "")})
+    if moved:
+        keeper.index.map_conversation(GENERAL, OTHER)
+    found = await fetch(database, keeper, question())
+    assert (texts(found), found.id, found.is_new) == ([], second, True)
+    await keeper.put([row(3, second)])
+    found = await fetch(database, keeper, question())
+    assert (texts(found), found.id, found.is_new) == (["3"], second, True)
+    database.conversations[second] = ("u1", "general")
+    found = await fetch(database, keeper, question())
+    assert (texts(found), found.id, found.is_new) == (["3"], second, False)
+    with pytest.raises(CallerFault):
+        await fetch(database, keeper, question(conversation_id=GENERAL))
+    assert (await fetch(database, keeper, question(conversation_id=GENERAL, or_page=True))).id == second
+
+
+@pytest.mark.parametrize("named", [None, GENERAL])
+@pytest.mark.parametrize("moment", ["before_history", "before_heads"])
+async def test_a_race_that_is_lost_meanwhile_hides_nothing(
+    moment: str, named: uuid.UUID | None, autojump_clock: MockClock
+) -> None:
+    """The delivery finds that the page has another conversation while the database is asked for it: rows that wait are
+    of that one, whichever request it was.
+    """
+    keeper, database = await waiting(row(2)), MemoryDatabase()
+
+    async def lose() -> None:
+        await trio.lowlevel.checkpoint()
+        keeper.index.map_conversation(GENERAL, OTHER)
+
+    setattr(database, moment, lose)
+    assert texts(await fetch(database, keeper, question(conversation_id=named))) == ["2"]
 
 
 async def test_who_holds_the_losers_id_is_led_to_the_winner(autojump_clock: MockClock) -> None:
@@ -142,6 +181,48 @@ async def test_who_holds_the_losers_id_is_led_to_the_winner(autojump_clock: Mock
     database = await there(row(1, OTHER), conversation=OTHER)
     found = await fetch(database, keeper, question(conversation_id=GENERAL))
     assert (found.id, texts(found), found.is_new) == (OTHER, ["1"], False)
+
+
+async def test_what_is_stored_under_the_losers_id_is_what_it_names(autojump_clock: MockClock) -> None:
+    """The winner was deleted, and the page's next conversation made with the id that had lost: by its page and by its
+    id it is found in one request, with what waits for it, and without what waits for the winner.
+    """
+    asked = 0
+    keeper = await waiting(row(2))
+    keeper.index.map_conversation(GENERAL, OTHER)
+    await keeper.put([row(3)], stands=True)
+    database = await there(row(1))
+    database.conversations[OTHER] = ("u1", "")
+
+    async def count() -> None:
+        nonlocal asked
+        await trio.lowlevel.checkpoint()
+        asked += 1
+
+    database.before_history = count
+    for named in (GENERAL, None):
+        found = await fetch(database, keeper, question(conversation_id=named))
+        assert (found.id, texts(found), found.is_stored) == (GENERAL, ["1", "3"], True)
+    assert asked == 2
+    with pytest.raises(CallerFault):
+        await fetch(database, keeper, question(conversation_id=OTHER))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+async def test_only_an_id_that_lost_is_asked_about_twice(mapped: bool, autojump_clock: MockClock) -> None:
+    """An unknown id costs one request, unless it is known to lead to another."""
+    asked, keeper, database = list[uuid.UUID](), MemoryKeeper(), MemoryDatabase()
+
+    async def ask(user_id: str, conversation_id: uuid.UUID, newest: int) -> None:
+        await trio.lowlevel.checkpoint()
+        asked.append(conversation_id)
+
+    database.conversation = ask  # type: ignore[method-assign]
+    if mapped:
+        keeper.index.map_conversation(GENERAL, OTHER)
+    with pytest.raises(CallerFault):
+        await fetch(database, keeper, question(conversation_id=GENERAL))
+    assert asked == ([GENERAL, OTHER] if mapped else [GENERAL])
 
 
 def test_nothing_on_the_way_changes_nothing() -> None:

@@ -67,6 +67,21 @@ def test_a_wrong_field_is_named(field: str, value: object) -> None:
     assert not isinstance(value, str) or len(value) < 3 or value not in sentence
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("page_id", "p" * 256, "string should have at most 255 characters"),
+        ("project_id", "p" * 256, "input should be a valid integer, or string should have at most 255 characters"),
+        ("context", "c" * 20_001, "string should have at most 20000 characters"),
+        ("page_id", "lone \ud800", "must not contain a lone surrogate"),
+        ("context", "nul \0" + "c" * 20_001, "must not contain NUL"),
+    ],
+)
+def test_a_text_of_bounded_length_is_told_what_is_wrong(field: str, value: str, told: str) -> None:
+    """Lengths are told in characters, and what no text may hold comes before its length."""
+    assert refusal({"message": "hello", field: value}).fields == (f"{field}: {told}",)
+
+
 def test_all_wrong_fields_are_named_at_once() -> None:
     """One reply names every wrong field."""
     fields = refusal({"message": 1, "project_id": [], "page_id": 2, "context": 3}).fields

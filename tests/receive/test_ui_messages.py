@@ -98,9 +98,10 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "no id": ({"messages": [user()]}, ["id: field required"]),
     "an empty id": (body(user(), id=""), ["id: must not be empty"]),
     "an id that is none": (body(user(), id=5), ["id: input should be a valid string"]),
-    "an endless id": (
-        body(user(), id="x" * 256),
-        ["id: value should have at most 255 items after validation, not 256"],
+    "an endless id": (body(user(), id="x" * 256), ["id: string should have at most 255 characters"]),
+    "an endless context": (
+        body(user(), context="x" * 20_001),
+        ["context: string should have at most 20000 characters"],
     ),
     "another trigger": (
         body(user(), trigger="resume-stream"),

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.clients.ports import LogRow
 from app.fetch.history import OnTheWay
@@ -22,13 +22,17 @@ class MemoryKeeper:
     titles: list[str | None] = field(default_factory=list)
     last: int = 0
 
-    async def put(self, rows: Sequence[LogRow], title: str | None = None) -> None:
+    async def put(self, rows: Sequence[LogRow], title: str | None = None, *, stands: bool = False) -> None:
         await (self.before_put.pop(0) if self.before_put else at_once)()
         for row in rows:
             self.last += 1
             reason = next((entry.reason for entry in self.index.of_turn(row.turn_id)), None)
             self.index.add(
-                [OutboxEntry(id=self.last, position=self.last, row=row, title=title, size=100, reason=reason)]
+                [
+                    OutboxEntry(
+                        id=self.last, position=self.last, row=row, title=title, size=100, stands=stands, reason=reason
+                    )
+                ]
             )
             self.titles.append(title)
         self.on_put(rows)
@@ -45,7 +49,7 @@ class MemoryKeeper:
     def deliver(self, database: MemoryDatabase) -> None:
         """Bring all that waits to the database, at once."""
         for entry in self.index.batch(1000, 1 << 30):
-            row = entry.row
+            row = replace(entry.row, conversation_id=entry.conversation(self.resolve))
             if entry.title is not None:
                 database.conversations.setdefault(row.conversation_id, (row.user_id, row.page))
             database.rows.setdefault((row.turn_id, row.sender), row)

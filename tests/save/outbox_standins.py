@@ -30,10 +30,12 @@ class MemoryOutbox:
     nudge: trio.Event = field(default_factory=trio.Event)
     last: int = 0
 
-    def put(self, *rows: LogRow, title: str | None = None) -> None:
+    def put(self, *rows: LogRow, title: str | None = None, stands: bool = False) -> None:
         for row in rows:
             self.last += 1
-            self.index.add([OutboxEntry(id=self.last, position=self.last, row=row, title=title, size=100)])
+            self.index.add(
+                [OutboxEntry(id=self.last, position=self.last, row=row, title=title, size=100, stands=stands)]
+            )
         self.work.unpark_all()
 
     async def wait_for_work(self) -> None:

@@ -48,18 +48,45 @@ async def test_rows_go_under_the_id_of_whoever_won_the_page(autojump_clock: Mock
     assert outbox.resolve(uuid.UUID(int=1)) == winner
 
 
-async def test_a_page_that_was_given_up_begins_a_new_conversation(autojump_clock: MockClock) -> None:
-    """The winner was deleted since: a row that says its conversation is still to be made has it made again."""
+async def test_a_conversation_that_was_deleted_keeps_what_was_said_in_it(autojump_clock: MockClock) -> None:
+    """The winner was deleted since: a row that says its conversation is still to be made is stored in it all the same,
+    and on its page nothing is begun.
+    """
     lost, winner = uuid.UUID(int=1), uuid.UUID(int=70)
     outbox, database = MemoryOutbox(), JudgingDatabase(conversations={winner: ("ann", "page-1")})
     async with delivering(outbox, database):
         outbox.put(log_row(1, conversation=1), title="Mine")
         await wait_all_tasks_blocked()
-        del database.conversations[winner]
+        database.conversations[winner] = ("ann", "")
         outbox.put(log_row(2, conversation=1), title="Mine")
         await wait_all_tasks_blocked()
-    assert [row.conversation_id for row in database.rows.values()] == [winner, lost]
-    assert outbox.resolve(lost) == lost
+    assert [row.conversation_id for row in database.rows.values()] == [winner, winner]
+    assert (outbox.resolve(lost), list(database.conversations)) == (winner, [winner])
+
+
+async def test_a_row_of_a_conversation_that_stands_goes_where_it_says(autojump_clock: MockClock) -> None:
+    """The loser's id is that of a later conversation by now: what was said in it goes there, what waited for the
+    winner to that one, also when each row is sent and looked for alone.
+    """
+    loser, winner = uuid.UUID(int=1), uuid.UUID(int=70)
+    outbox, asked = MemoryOutbox(), list[uuid.UUID]()
+
+    class Asked(JudgingDatabase):
+        async def conversation(self, user_id: str, conversation_id: uuid.UUID, newest: int) -> Conversation | None:
+            asked.append(conversation_id)
+            return None
+
+    database = Asked(conversations={winner: ("ann", ""), loser: ("ann", "page-1")})
+    database.verdict = refusing("23505", "user 2")
+    outbox.index.map_conversation(loser, winner)
+    outbox.put(log_row(1, conversation=1), title="Mine")
+    outbox.put(*turn_rows(2, conversation=1), stands=True)
+    outbox.put(*turn_rows(3, conversation=1), stands=True)
+    async with delivering(outbox, database):
+        await wait_all_tasks_blocked()
+    went = {row.message: row.conversation_id for row in database.rows.values()}
+    assert went == {"user 1": winner, "user 3": loser, "assistant 3": loser}
+    assert asked == [loser]
 
 
 async def test_a_mapping_that_cannot_be_kept_sends_nothing(autojump_clock: MockClock) -> None:

@@ -17,11 +17,19 @@ CONVERSATIONS = [uuid.UUID(int=number) for number in range(4)]
 
 
 def entry(
-    id_: int, position: int, turn: int, conversation: int, user: str, sender: str = "user", finish: str = "stop"
+    id_: int,
+    position: int,
+    turn: int,
+    conversation: int,
+    user: str,
+    sender: str = "user",
+    finish: str = "stop",
+    *,
+    stands: bool = False,
 ) -> OutboxEntry:
     context = {"finish": finish}
     row = log_row(turn, sender, conversation, user_id=user, message=f"row {id_}", context_data=context)
-    return OutboxEntry(id=id_, position=position, row=row, title=None, size=10 + id_)
+    return OutboxEntry(id=id_, position=position, row=row, title=None, size=10 + id_, stands=stands)
 
 
 class Plain:
@@ -34,6 +42,9 @@ class Plain:
     def resolve(self, conversation_id: uuid.UUID) -> uuid.UUID:
         return self.winners.get(conversation_id, conversation_id)
 
+    def conversation(self, entry: OutboxEntry) -> uuid.UUID:
+        return entry.row.conversation_id if entry.stands else self.resolve(entry.row.conversation_id)
+
     def change(self, turn_id: uuid.UUID, reason: str | None) -> None:
         self.entries = [
             replace(entry, reason=reason) if entry.row.turn_id == turn_id else entry for entry in self.entries
@@ -44,7 +55,11 @@ class Plain:
 
     def rows_of(self, user: str) -> list[LogRow]:
         """Return a row for each key, in the order of the first ones: a whole answer if there is one, else the first."""
-        mine = [entry.row for entry in self.in_order() if entry.row.user_id == user]
+        mine = [
+            replace(entry.row, conversation_id=self.conversation(entry))
+            for entry in self.in_order()
+            if entry.row.user_id == user
+        ]
         found = []
         for key in dict.fromkeys(row.key for row in mine):
             same = [row for row in mine if row.key == key]
@@ -64,17 +79,15 @@ def check(index: OutboxIndex, plain: Plain) -> None:
     assert list(index.entries(100)) == plain.in_order()
     assert list(index.batch(100, 10**6)) == waiting
     for id_ in CONVERSATIONS:
-        behind = sorted(waiting, key=lambda entry: plain.resolve(entry.row.conversation_id) == id_)
+        behind = sorted(waiting, key=lambda entry: plain.conversation(entry) == id_)
         assert list(index.batch(100, 10**6, {id_})) == behind
     assert index.oldest() == (waiting[0] if waiting else None)
-    held = {plain.resolve(entry.row.conversation_id) for entry in waiting}
+    held = {plain.conversation(entry) for entry in waiting}
     for id_ in CONVERSATIONS:
         assert index.resolve(id_) == plain.resolve(id_)
-        assert index.holds(id_) == (plain.resolve(id_) in held)
+        assert index.holds(id_) == (id_ in held)
     for user in USERS:
-        assert index.undelivered(user) == tuple(
-            replace(row, conversation_id=plain.resolve(row.conversation_id)) for row in plain.rows_of(user)
-        )
+        assert index.undelivered(user) == tuple(plain.rows_of(user))
 
 
 def add(index: OutboxIndex, plain: Plain, id_: int, data: st.DataObject) -> None:
@@ -87,6 +100,7 @@ def add(index: OutboxIndex, plain: Plain, id_: int, data: st.DataObject) -> None
         data.draw(st.sampled_from(USERS)),
         data.draw(st.sampled_from(["user", "assistant"])),
         data.draw(st.sampled_from(["stop", "cancelled"])),
+        stands=data.draw(st.booleans()),
     )
     index.add([new])
     plain.entries.append(new)

@@ -1,6 +1,5 @@
 """Where a turn's rows go: the database, the outbox when that fails, the outbox first when that was asked for."""
 
-import uuid
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.standins import TRACE_ID, MemoryDatabase, PacedModel, after, at_once,
 DOWN = DatabaseFault("database_unavailable", error_type="ConnectError")
 LEFT_ALONE = DatabaseFault("database_unavailable", error_type="breaker_open")
 GENERAL = conversation_id("u1", "general")
-WINNER = uuid.UUID(int=7)
 
 
 def answered(result: object) -> TurnOutcome:
@@ -124,23 +122,6 @@ async def test_an_answer_follows_its_question_that_was_set_aside(autojump_clock:
         outcome = answered((await house.ask(turn)).result)
     assert (outcome.saved, database.senders()) == ("outbox", [])
     assert [entry.reason for entry in keeper.index.entries(9)] == ["22P05", "22P05"]
-
-
-async def test_an_answer_moves_with_its_conversation(autojump_clock: MockClock) -> None:
-    """A conversation that lost the race for its page at delivery: reply and answer's row name the one that stands."""
-    database, keeper = MemoryDatabase(before_write=[failing(DOWN)]), MemoryKeeper()
-
-    async def lose() -> None:
-        await trio.sleep(1)
-        keeper.index.remove([1])
-        keeper.index.map_conversation(GENERAL, WINNER)
-        database.conversations = {WINNER: ("u1", "general")}
-
-    async with open_house(database, PacedModel(pieces=[(lose, "Yes.")]), outbox=keeper) as house:
-        outcome = answered((await house.ask(question())).result)
-    assert (outcome.saved, outcome.conversation_id) == ("database", WINNER)
-    assert database.stored("assistant").conversation_id == WINNER
-    assert attributes(house, "chat.turn")["gen_ai.conversation.id"] == str(WINNER)
 
 
 async def test_a_host_that_is_left_alone_costs_no_time(autojump_clock: MockClock) -> None:

@@ -3,15 +3,18 @@
     python -m tests.server.extended serve
 
 `GET /test/flood/<size>`    so many bytes, as fast as they are taken
+`GET /test/tokens`          how many callers' tokens there are in the process
 `GET /test/fail/<how>`      `raises`; `cancelled`: fails in its clean-up when the client leaves; `late`: in its answer
 """
 
+import gc
 from collections.abc import AsyncIterator
 
 import trio
 from quart import Blueprint, Response
 
 from app import bootstrap
+from app.caller_token import CallerToken
 from app.settings import load_settings
 from telemetry.logs import log_to
 
@@ -29,6 +32,11 @@ def add_routes(parts: bootstrap.Parts) -> None:
                 yield PIECE[: size - start]
 
         return Response(pieces(), content_type="application/octet-stream")
+
+    @routes.get("/test/tokens")
+    async def tokens() -> Response:
+        gc.collect()
+        return Response(str(sum(isinstance(held, CallerToken) for held in gc.get_objects())))
 
     @routes.get("/test/fail/<how>")
     async def fail(how: str) -> Response:

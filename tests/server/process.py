@@ -21,13 +21,18 @@ AT_ONCE = "[[fault: slow first=0 each=0]]"
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
-    """Return a server's whole environment: nothing of ours is inherited but where programs are."""
+    """Return a server's whole environment: nothing of ours is inherited but where programs are.
+
+    Tests ask more than a user would, and fail to sign in more often, so limits on both are for tests of theirs only.
+    """
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(PROJECT_ROOT),
         "BIND": "127.0.0.1:0",
         "DATA_DIR": str(data_dir),
         "EMBEDDED_LLM": "scripted",
+        "ENABLE_CHAT_RATE_LIMIT": "false",
+        "AUTH_FAILURES_MAX": "0",
         **settings,
     }
 

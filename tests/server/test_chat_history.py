@@ -96,7 +96,7 @@ def test_the_newest_are_given(long: ServerProcess, query: dict[str, Any], count:
 WRONG: list[tuple[dict[str, str], list[str]]] = [
     *(({"limit": text}, ["limit"]) for text in ("0", "101", "-1", "+5", "five", "5.0", "1e1", " 5", "５", "9" * 5000)),
     ({"format": "xml"}, ["format"]),
-    ({"before": "2026-11-22T00:00:00Z"}, ["before"]),
+    *(({"before": text}, ["before"]) for text in ("yesterday", "2026-11-22", "-1", "q1", "1~2", "9" * 19, "~", "1.5")),
     ({"format": "UI"}, ["format"]),
     ({"conversation_id": "general"}, ["conversation_id"]),
     ({"page_id": "p" * 256}, ["page_id"]),
@@ -293,8 +293,8 @@ def test_a_turn_that_runs_goes_on_being_found(server: ServerProcess) -> None:
 
 
 def read_for_history(scope: Message, body: bytes) -> str | None:
-    """Call that request to the database `history` that asks for as many messages as no turn does."""
-    return "history" if b"chat_logs.limit=77&" in scope["query_string"] else None
+    """Call that request to the database `history` that asks for as many messages, and one more, as no turn does."""
+    return "history" if b"chat_logs.limit=78&" in scope["query_string"] else None
 
 
 def test_a_turn_that_ends_while_the_history_is_read_is_resumed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.server.ending import STALLS, TALKING, locked, post
 from tests.server.neighbours import Neighbour, database_host
 from tests.server.parts import Part, end_of, metadata_of, parts_of, text_of
-from tests.server.process import running, until
+from tests.server.process import AT_ONCE, running, until
 from tests.server.rows import stored, turn_rows
 from tests.server.wire import Wire, connected, problem
 
@@ -140,10 +140,11 @@ def test_a_slow_save_is_waited_for(tmp_path: Path, optimized: str) -> None:
         settings = {"SUPABASE_URL": host.url, "SUPABASE_KEY": "sb_secret_test", "AUTH_MODE": "dev"}
         settings["DB_SAVE_TIMEOUT"] = "20"  # or the outbox takes the rows from a machine that is slow, too
         with running(tmp_path / "server", USE_OPTIMIZED_CHAT=optimized, **settings) as server:
-            turn = pool.submit(server.answer, "Save this [[fault: slow first=0.5 each=0]]")
-            server.wait_for_gauge("llm_limiter_borrowed", 1)
+            server.answer(f"Before {AT_ONCE}")  # so that the next turn writes nothing but its rows
             with locked(tmp_path):
                 saves = posts(host)
+                turn = pool.submit(server.answer, "Save this [[fault: slow first=0.5 each=0]]")
+                server.wait_for_gauge("llm_limiter_borrowed", 1)
                 server.send_signal(SIGTERM)
                 server.wait_for_log("server.draining")
                 until(lambda: posts(host) > saves, "a save has begun")

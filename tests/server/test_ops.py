@@ -47,6 +47,7 @@ COUNTERS = {
     names.PACER_REFUSALS: "llm_pacer_refusals",
     names.UPSTREAM_REJECTIONS: "llm_upstream_rejections",
     names.FALLBACKS: "chat_fallbacks",
+    names.RATE_LIMITED: "chat_rate_limited",
     names.REFUSALS: "edge_refusals",
     names.DROPS: "edge_drops",
     names.OUTBOX_REPLAYS: "outbox_replays",

@@ -22,8 +22,15 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "a database that is no URL": ({"SUPABASE_URL": "project", "SUPABASE_KEY": "canary"}, ("SUPABASE_URL", "http://")),
     "a model that is no URL": ({"OPENAI_BASE_URL": "ftp://x"}, ("OPENAI_BASE_URL", "http://")),
     "a reserved setting": ({"REDIS_URL": "redis://canary@localhost"}, ("REDIS_URL", "reserved")),
-    "identity of Supabase": ({"AUTH_MODE": "supabase"}, ("AUTH_MODE",)),
-    "identity of Supabase by default": ({"SUPABASE_URL": URL, "SUPABASE_KEY": "canary"}, ("AUTH_MODE",)),
+    "identity of Supabase without anything to verify by": (
+        {"AUTH_MODE": "supabase"},
+        ("AUTH_MODE", "SUPABASE_URL", "SUPABASE_JWT_SECRET"),
+    ),
+    "a secret that is too short": ({"SUPABASE_JWT_SECRET": "canary"}, ("SUPABASE_JWT_SECRET", "32")),
+    "dev on every address, with a project": (
+        {"AUTH_MODE": "dev", "BIND": "0.0.0.0:8000", "SUPABASE_URL": URL, "SUPABASE_KEY": "canary"},
+        ("AUTH_MODE=dev", "0.0.0.0:8000"),
+    ),
     "an unknown identity": ({"AUTH_MODE": "none"}, ("AUTH_MODE",)),
     "dev on every address": ({"BIND": "0.0.0.0:8000"}, ("AUTH_MODE=dev", "0.0.0.0:8000")),
     "dev on every address, said twice": ({"BIND": "[::]:8000", "AUTH_MODE": "dev"}, ("AUTH_MODE=dev",)),

@@ -10,13 +10,12 @@ from app.embedded.postgrest.errors import DialectError, unsupported
 from app.embedded.postgrest.request import Condition, Group
 from app.embedded.postgrest.scanner import WORD, Scanner
 
-SCALAR: Final = frozenset({"eq", "neq", "lt", "lte", "gt", "gte", "like", "ilike"})
+SCALAR: Final = frozenset({"eq", "neq", "lt", "lte", "gt", "gte", "like", "ilike", "imatch"})
 OPERATORS: Final = SCALAR | {"in", "is"}
 # PostgREST has these; no request of ours uses them.
 LEFT_OUT: Final = frozenset(
     {
         "match",
-        "imatch",
         "isdistinct",
         "fts",
         "plfts",

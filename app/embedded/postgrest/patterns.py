@@ -1,4 +1,4 @@
-r"""LIKE as Postgres has it, by way of SQLite's GLOB.
+r"""LIKE as Postgres has it, by way of SQLite's GLOB; and of its regular expressions those that are plain texts.
 
 SQLite's own LIKE ignores the case of ASCII letters and of no others. GLOB minds the case; with both sides in lower case
 it ignores it for every letter. `%` becomes `*`, `_` becomes `?`, and what GLOB would take for a sign goes in brackets.
@@ -9,6 +9,7 @@ from typing import Final
 from app.embedded.postgrest.errors import DialectError
 
 GLOB_SIGNS: Final = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+REGEX_SIGNS: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 MAX_PATTERN_CHARS: Final = 2000  # SQLite refuses 50,000 bytes; brackets and UTF-8 make a character up to 4
 
 
@@ -31,6 +32,21 @@ def glob_of(like: str) -> str:
         else:
             signs.append(GLOB_SIGNS.get(character, character))
     return "".join(signs)
+
+
+def text_of(regex: str) -> str | None:
+    """Return the one text that a regular expression of Postgres matches, or None if it may match others.
+
+    A sign of ASCII behind a backslash is itself, and so is every character that is no sign.
+    """
+    text = []
+    characters = iter(regex)
+    for character in characters:
+        kept = next(characters, "") if character == "\\" else character
+        if (character == "\\") is not (kept in REGEX_SIGNS and kept != ""):
+            return None
+        text.append(kept)
+    return "".join(text)
 
 
 def lower_case(text: str | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from app.embedded.postgrest.column_types import LONG_NAMES, ColumnType, Stored, from_text
 from app.embedded.postgrest.errors import DialectError, unsupported
-from app.embedded.postgrest.patterns import glob_of
+from app.embedded.postgrest.patterns import glob_of, text_of
 from app.embedded.postgrest.request import Condition, Embed, Group, Ordering, Output, Selection
 from app.embedded.postgrest.tables import Catalog, Column, Relationship, Table
 
@@ -191,10 +191,18 @@ def _like(column: Column, name: str, condition: Condition) -> Sql:
     return f"{name} GLOB ?", (pattern,)
 
 
+def _imatch(column: Column, name: str, condition: Condition) -> Sql:
+    text = text_of(condition.operands[0])
+    if column.kind != "text" or text is None:
+        raise unsupported("imatch with more than a text whose signs are escaped is")
+    return f"instr(lower_case({name}), lower_case(?)) > 0", (text,)
+
+
 RENDERERS: Final[dict[str, Callable[[Column, str, Condition], Sql]]] = {
     **dict.fromkeys(COMPARISONS, _compare),
     "in": _in,
     "is": _is,
     "like": _like,
     "ilike": _like,
+    "imatch": _imatch,
 }

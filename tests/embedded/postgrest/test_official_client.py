@@ -57,6 +57,8 @@ FILTERS: list[tuple[str, Callable[[Any], Any], list[str]]] = [
     ("like escaped", lambda q: q.like("message", "50\\%_"), ["50%*"]),
     ("ilike", lambda q: q.ilike("message", "a%"), ["Alpha"]),
     ("ilike beyond ASCII", lambda q: q.ilike("message", "äRG%"), ["Ärger"]),
+    ("imatch is a text whose signs are escaped", lambda q: q.filter("message", "imatch", "50\\%\\*"), ["50%*"]),
+    ("imatch minds no case", lambda q: q.filter("message", "imatch", "äRG"), ["Ärger"]),
     ("not", lambda q: q.not_.in_("message", ["beta", "50%*"]), ["Alpha", "Ärger"]),
     ("or", lambda q: q.or_("message.eq.beta,page.is.null"), ["beta", "50%*"]),
     ("not or", lambda q: q.not_.or_("message.eq.beta,page.is.null"), ["Alpha", "Ärger"]),
