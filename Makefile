@@ -8,7 +8,7 @@ LLM ?= local
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-model install-dev mock-hosts front-end run test soak bench lint lock clean
+.PHONY: help install install-model install-dev mock-hosts front-end typed-client run test soak bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -48,6 +48,9 @@ mock-hosts: ## add two model hosts that are not ours, for the client's tests (ne
 
 front-end: ## add the AI SDK in four versions, for the tests of streams (needs node and npm)
 	npm ci --silent --no-audit --no-fund --prefix tests/front_end/npm
+
+typed-client: ## add what makes and compiles the TypeScript client, for its test (needs node and npm)
+	npm ci --silent --no-audit --no-fund --prefix clients/typescript
 
 # NO_LOCAL_MODEL=1 leaves the real model out of the tests; they say so.
 ifdef NO_LOCAL_MODEL

@@ -42,6 +42,7 @@ def main() -> int:
     deliver.add_argument("file", type=Path, help="under DATA_DIR/outbox, of a process that runs no more")
     what_if = commands.add_parser("whatif", help="replay recorded turns at other sizes of the limiter")
     add_what_if_options(what_if)
+    commands.add_parser("openapi", help="print the contract of the HTTP API, OpenAPI 3.1; docs/openapi.json is a copy")
     limiter = commands.add_parser("limiter", help="look at the limiter of a running server, live, and set it")
     add_limiter_options(limiter)
     arguments = parser.parse_args()
@@ -57,6 +58,8 @@ def main() -> int:
                 return _what_if(arguments)
             case "limiter":
                 return _limiter(arguments)
+            case "openapi":
+                return _openapi()
             case _:
                 return _serve()
     except* StartError as group:
@@ -111,6 +114,13 @@ def _limiter(arguments: argparse.Namespace) -> int:
         proxy_for=proxy_for,
     )
     show_limiter(arguments, server, _say)
+    return 0
+
+
+def _openapi() -> int:
+    from app.contract.routes import rendered  # only now: it imports every route
+
+    _say(rendered(indent=2))
     return 0
 
 

@@ -69,6 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.clients": {"app.turn", "app.errors", "app.conversations", "app.caller_token"},
     "app.embedded": {"app.clients", "app.sqlite_wal"},
     "app.bootstrap": {"app"},
+    "app.contract": HANDED_ON
+    | {"app.receive", "app.ops", "app.respond", "app.admit.gate_statistics", "app.generate.agent.values"},
     "app.__main__": {
         "app.errors",
         "app.settings",
@@ -77,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "app.ops.whatif",
         "app.ops.limiter_cli",
     }
-    | {"app.receive.auth.tokens"},
+    | {"app.receive.auth.tokens", "app.contract.routes"},
     "app": set(),
 }
 

@@ -6,6 +6,7 @@ from quart_trio import QuartTrio
 from app.bootstrap.outbox import is_degraded
 from app.bootstrap.parts import Machinery, Resources
 from app.clients.ports import Database
+from app.contract.routes import contract_routes
 from app.edge.application import allow_origins, build_application
 from app.fetch.conversations import Conversations
 from app.fetch.history import ConversationReader
@@ -62,6 +63,7 @@ def _of_front_ends(settings: Settings, resources: Resources, machinery: Machiner
     status = agent_status(enabled=enabled, model=resources.model.chat.name)
     return [
         health_routes(lambda: _readiness(resources, machinery)),
+        contract_routes(),
         chat_routes(identity, turns, payload, limit),
         stream_routes(identity, turns, payload, limit),
         history_routes(identity, turns, pages, settings.db_fetch_timeout),

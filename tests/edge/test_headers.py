@@ -10,6 +10,7 @@ from http.client import HTTPResponse
 import httpx
 import pytest
 
+from app.contract.routes import POLICY
 from tests.server.process import AT_ONCE, ServerProcess, running
 from tests.server.wire import Wire, chat_head, connected, problem
 
@@ -33,12 +34,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         process.log[:] = [line for line in process.log if line["event"] != "request.failed"]  # some fail on purpose
 
 
-def carried(response: httpx.Response) -> None:
-    """Check that an answer has every header that all answers have, once."""
+def carried(response: httpx.Response, **other: str) -> None:
+    """Check that an answer has every header that all answers have, once; `other` are those of another value."""
     counts = Counter(name for name, _value in response.headers.multi_items())
     assert set(counts.values()) == {1}, counts
     streams = response.headers.get("content-type") == "text/event-stream"
     promised = PROMISED | ({"cache-control": "no-cache"} if streams else {})  # which is what the AI SDK's wire says
+    promised |= {name.replace("_", "-"): value for name, value in other.items()}
     assert {name: response.headers.get(name) for name in promised} == promised
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-trace-id"])
     assert re.fullmatch(r"[0-9a-f-]{36}", response.headers["x-request-id"])
@@ -204,6 +206,7 @@ STATUSES = {
     "/chat/stream/<path:chat_id>/stream": NO_SUCH_STREAM,
     "/ops/outbox/<int:entry_id>/retry": NO_SUCH,
     "/ops/outbox/<int:entry_id>": NO_SUCH,
+    "/docs/<name>": NO_SUCH,
     "/conversations": {200, 201, 405},
     "/conversations/<conversation_id>": NO_SUCH,
     "/conversations/<conversation_id>/messages": NO_SUCH,
@@ -223,7 +226,8 @@ def test_every_route_carries_them_in_every_answer(server: ServerProcess) -> None
         }
         for method, response in answers.items():
             assert (response.status_code == 405) == (method not in methods), (method, path)
-            carried(response)
+            page = path == "/docs" and method in ("GET", "HEAD")
+            carried(response, **({"content_security_policy": POLICY} if page else {}))
         statuses = {response.status_code for response in answers.values()}
         assert statuses == STATUSES.get(path, {200, 405}), path
 
