@@ -15,6 +15,8 @@ from app.errors import IdentityFault
 FETCH_S = 5.0
 MAX_BYTES = 1 << 16
 """A set of two keys is about 1 kB."""
+NO_KEYS = b'{"keys": []}'
+"""What a host without the address means: an Auth from before signing keys, which has the legacy secret alone."""
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})(?=[\s,\"]|$)", re.IGNORECASE)
 
 
@@ -52,6 +54,8 @@ class SupabaseKeyHost:
     async def _answer(self) -> FetchedKeySet:
         response = await self._transport.handle_async_request(httpx.Request("GET", self._url, headers=self._headers))
         try:
+            if response.status_code == 404:
+                return FetchedKeySet(body=NO_KEYS)
             if response.status_code != 200:
                 raise _unavailable(f"http_{response.status_code}")
             if response.headers.get("content-encoding", "identity").lower() != "identity":

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from app.clients import USER_AGENT
 from app.clients.jwks import FETCH_S, MAX_BYTES, SupabaseKeyHost, max_age
 from app.errors import IdentityFault
+from app.receive.auth.key_set import parse_key_set
 from tests.clients.scripts import Script, Step
 
 URL = "https://project.supabase.test"
@@ -57,6 +58,14 @@ async def test_a_host_that_fails_is_told_in_a_word(step: Step, error: str, autoj
     begun = trio.current_time()
     assert await failure(step) == error
     assert trio.current_time() - begun <= FETCH_S
+
+
+async def test_an_auth_from_before_signing_keys_publishes_none(autojump_clock: MockClock) -> None:
+    """It has no such address, and the project's legacy secret alone; what its error page says is not read."""
+    script = Script([Step(status=404, pieces=(b'{"keys": [{"kty": "oct"}]}',))])
+    fetched = await SupabaseKeyHost(script, URL).fetch_keys()
+    assert parse_key_set(fetched.body).keys == ()
+    assert parse_key_set(fetched.body, "a secret of 32 bytes or even more").keys != ()
 
 
 async def test_no_more_is_read_than_a_set_could_have(autojump_clock: MockClock) -> None:
