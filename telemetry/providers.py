@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 Signal = Literal["traces", "metrics"]
 SCOPE = "nursery-chat"
 DEFAULT_SPAN_QUEUE = 2048  # the OpenTelemetry specification's default for OTEL_BSP_MAX_QUEUE_SIZE
+A_WEEK_MS = 7 * 86_400 * 1000
+"""For the SDK's shutdown of metrics (1.45), whose deadline is a time of day: when that jumps, the last metrics would be
+lost. The real bound is `Providers.shutdown`'s own."""
 _NOISY_LOGGERS = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
@@ -144,7 +147,7 @@ def build_providers(
         tracer_provider=traces,
         scrape=scraped.get_metrics_data,
         enabled=True,
-        _closers=(traces.shutdown, metrics.shutdown),
+        _closers=(traces.shutdown, partial(metrics.shutdown, timeout_millis=A_WEEK_MS)),
         _give_up=exporters.close,
         _quiet=quiet,
     )

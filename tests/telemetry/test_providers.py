@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -52,6 +53,20 @@ def dropped(data: MetricsData | None) -> dict[object, float]:
         if metric.name == names.OTEL_DROPPED
     ]
     return {point.attributes[names.SIGNAL]: point.value for point in found[0].data.data_points}  # type: ignore[index, union-attr]
+
+
+async def test_the_last_metrics_leave_though_the_time_of_day_jumps(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK's own deadline is a time of day; whenever it looks, an hour has gone by."""
+    providers = build(receiver.url, monkeypatch)
+    providers.meter.create_counter("last.words").add(1)
+    hours = count(time.time_ns(), 3600 * 10**9)
+    monkeypatch.setattr("opentelemetry.sdk.metrics._internal.time_ns", lambda: next(hours))
+    with caplog.at_level(logging.WARNING):
+        await providers.shutdown(EXPORT_TIMEOUT_S)
+    assert "otel.shutdown_incomplete" not in caplog.text
+    assert "last.words" in receiver.metrics
 
 
 async def test_a_span_arrives_with_its_attributes_and_resource(
