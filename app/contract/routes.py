@@ -14,7 +14,6 @@ from pathlib import Path
 import trio
 from quart import Blueprint, Response, request
 
-from app.contract.document import document
 from app.errors import CallerFault
 
 PAGES = Path(__file__).parent / "pages"
@@ -68,6 +67,8 @@ def contract_routes() -> Blueprint:
 
 def rendered(*, indent: int | None = None) -> str:
     """Return the document as JSON."""
+    from app.contract.document import document  # only now: its models would cost every start 0.1 s
+
     return json.dumps(document(), ensure_ascii=False, indent=indent)
 
 

@@ -230,6 +230,7 @@ def test_a_project_with_a_legacy_secret(tmp_path: Path) -> None:
         assert [bears(server, each).status_code for each in (token, minted, school.token())] == [503, 401, 200]
 
 
+@pytest.mark.soak  # proven without sockets in tests/receive/auth and tests/test_settings.py, too
 def test_keys_that_rotate_while_their_host_is_down(tmp_path: Path) -> None:
     """A token of the new key is neither right nor wrong until the host is back, and no failure of its address."""
     old, new = signer("ES256", "old"), signer("ES256", "new")
@@ -244,6 +245,7 @@ def test_keys_that_rotate_while_their_host_is_down(tmp_path: Path) -> None:
         until(lambda: bears(server, school.token(new)).status_code == 200, "the new key is known")
 
 
+@pytest.mark.soak  # proven without sockets in tests/receive/auth and tests/test_settings.py, too
 def test_a_project_without_keys_and_secret_is_not_its_users_fault(tmp_path: Path) -> None:
     """A legacy project whose secret we lack: 503 for every token, which spends nothing, and `degraded` for ops."""
     with rotating(tmp_path, Auth(published()), AUTH_FAILURES_MAX="1") as (server, school):
@@ -261,6 +263,7 @@ def test_an_expiry_beyond_all_numbers_is_an_expiry(place: tuple[ServerProcess, P
     assert bears(server, school.token(nbf=10**400)).status_code == 401
 
 
+@pytest.mark.soak  # proven without sockets in tests/receive/auth and tests/test_settings.py, too
 def test_a_project_is_known_by_its_name_in_capitals(tmp_path: Path) -> None:
     """The issuer that Auth writes has none."""
     with project(tmp_path) as school:
@@ -270,6 +273,7 @@ def test_a_project_is_known_by_its_name_in_capitals(tmp_path: Path) -> None:
             assert bears(server, token).status_code == 200
 
 
+@pytest.mark.soak  # proven without sockets in tests/receive/auth and tests/test_settings.py, too
 def test_a_secret_is_not_ignored(tmp_path: Path) -> None:
     """Who sets one means tokens, without another word; who asks for `dev` beside it is told what that means."""
     with running(tmp_path / "a", **LEGACY) as server:
