@@ -15,8 +15,7 @@ from app.ops.limiter_cli.options import add_options as add_limiter_options
 from app.ops.whatif.command import add_options as add_what_if_options
 from app.ops.whatif.command import run as answer_what_if
 from app.ops.whatif.replay import GateRules
-from app.settings import Settings, load_settings
-from app.standard_variables import proxy_for
+from app.settings import Settings, load_settings, proxy_for
 from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
 

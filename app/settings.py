@@ -1,11 +1,13 @@
 """Every setting: its environment variable (the field's name in capitals), unit, default and reason.
 
-`.env` in the working directory is read when present; the environment wins. Variables that are not ours are read in
-`standard_variables`.
+The only file that reads the environment. `.env` in the working directory is read when present; the environment wins.
+The `OTEL_*` variables are the standard ones and are read by the OpenTelemetry SDK itself; this file only looks at
+which signals they switch on.
 """
 
-import ipaddress
+import os
 import re
+import urllib.request
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,10 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.addresses import Network, browsers_send, is_http_address, networks
 from app.errors import StartError
 from app.loopback import is_loopback
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -25,7 +27,6 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
 MIN_SECRET_BYTES = 32
 """A shorter one can be found out by trying; RFC 7518, 3.2 asks for as much."""
-_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]*[a-z0-9.\]]")
 _USERINFO = re.compile(r"//[^/@]*@")
 
 
@@ -175,7 +176,7 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _networks_parse(cls, value: str) -> str:
-        for network in _networks(value):
+        for network in networks(value):
             if network.prefixlen == 0:
                 raise ValueError(f"{network} is everybody, who could then name any address as their own")
         return value
@@ -184,7 +185,7 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_parse(cls, value: str) -> str:
         for origin in filter(None, (part.strip() for part in value.split(","))):
-            if origin != "*" and not _browsers_send(origin):
+            if origin != "*" and not browsers_send(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://school.example")
         return value
 
@@ -317,7 +318,7 @@ class Settings(BaseSettings):
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
         """The peers whose word on sampling, and on whom they speak for, counts."""
-        return _networks(self.trusted_proxies)
+        return networks(self.trusted_proxies)
 
     @property
     def cors_origins(self) -> tuple[str, ...]:
@@ -345,33 +346,46 @@ def load_settings(**overrides: Any) -> Settings:
         raise StartError("; ".join(problems)) from None
 
 
-def _networks(listed: str) -> tuple[Network, ...]:
-    """Return the networks of a list with commas; IPv4 ones that are written as IPv6 ones as what they are.
-
-    Raises:
-        ValueError: one of them is none.
-    """
-    parts = (part.strip() for part in listed.split(","))
-    return tuple(_unmapped(ipaddress.ip_network(part, strict=False)) for part in parts if part)
-
-
-def _unmapped(network: Network) -> Network:
-    if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < 96:
-        return network
-    mapped = network.network_address.ipv4_mapped
-    return network if mapped is None else ipaddress.IPv4Network((mapped, network.prefixlen - 96))
-
-
-def _browsers_send(origin: str) -> bool:
-    """Return whether browsers name an origin so: in lower case, without its scheme's own port, path or anything."""
-    try:
-        parts = urlsplit(origin)
-        usual = {"http": 80, "https": 443}.get(parts.scheme)
-        return bool(_ORIGIN.fullmatch(origin) and parts.hostname) and parts.port != usual
-    except ValueError:  # half a bracket, or a port that is none
-        return False
-
-
 def _problem(location: tuple[int | str, ...], message: str) -> str:
     text = message.removeprefix("Value error, ")
     return f"{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}" if location else text
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy's URL that the standard variables (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...) name for a URL.
+
+    Raises:
+        StartError: it is none that can be used.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if urllib.request.proxy_bypass_environment(host):  # type: ignore[attr-defined]  # typeshed lacks it
+        return None
+    proxies = urllib.request.getproxies_environment()
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    if not named:
+        return None
+    proxy = named if "://" in named else f"http://{named}"  # as curl reads it
+    if not is_http_address(proxy):
+        raise StartError(f"{parts.scheme.upper()}_PROXY or ALL_PROXY: must be the address of an HTTP proxy")
+    return proxy
+
+
+def otel_exports(signal: Literal["traces", "metrics"]) -> bool:
+    """Return whether the standard variables ask for OTLP export of a signal."""
+    if otel_disabled():
+        return False
+    chosen = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    return chosen != "none" and any(os.environ.get(name) for name in endpoints)
+
+
+def otel_span_queue() -> int | None:
+    """Return the standard bound of the spans that wait for export, when it is set to a number."""
+    size = os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "")
+    return int(size) if size.isdecimal() and int(size) > 0 else None
+
+
+def otel_disabled() -> bool:
+    """Return whether `OTEL_SDK_DISABLED` switches telemetry off."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

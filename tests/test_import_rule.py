@@ -30,8 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.conversations": {"app.turn"},
     "app.errors": set(),
     "app.deadlines": {"app.errors"},
-    "app.settings": {"app.errors", "app.loopback"},
-    "app.standard_variables": {"app.errors"},
+    "app.addresses": set(),
+    "app.settings": {"app.errors", "app.loopback", "app.addresses"},
     "app.loopback": set(),
     "app.caller_token": set(),
     "app.sqlite_wal": set(),
@@ -74,7 +74,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.__main__": {
         "app.errors",
         "app.settings",
-        "app.standard_variables",
         "app.bootstrap",
         "app.ops.whatif",
         "app.ops.limiter_cli",
@@ -96,7 +95,7 @@ MAY_SWALLOW: dict[str, tuple[int, str]] = {
     "app.clients.in_process": (1, "the connection guard of an embedded service"),
     "telemetry.providers": (3, "exporter safety: telemetry never fails what it watches"),
 }
-READS_ENVIRONMENT = {"app.standard_variables"}
+READS_ENVIRONMENT = {"app.settings"}
 
 
 def module_name(path: Path) -> str:

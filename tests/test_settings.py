@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from app.errors import StartError
-from app.settings import load_settings
-from app.standard_variables import proxy_for
+from app.settings import load_settings, proxy_for
 
 
 @pytest.mark.parametrize("name", ["supabase_url", "openai_base_url"])

@@ -21,8 +21,7 @@ from app.bootstrap.parts import Parts, Resources
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_keys, open_model
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.ops.turn_log import open_turn_log
-from app.settings import Settings
-from app.standard_variables import otel_disabled, otel_exports, otel_span_queue
+from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
 from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers

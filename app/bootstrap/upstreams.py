@@ -27,8 +27,7 @@ from app.embedded.scripted_model import MODEL_NAME as SCRIPTED_NAME
 from app.embedded.scripted_model import ScriptedModel
 from app.errors import StartError
 from app.receive.auth.key_source import FetchedKeys, FixedKeys, Keys
-from app.settings import EMBEDDED_SUPABASE_URL, Settings
-from app.standard_variables import proxy_for
+from app.settings import EMBEDDED_SUPABASE_URL, Settings, proxy_for
 from telemetry.http_client import traced_transport
 from telemetry.providers import Providers
 

@@ -12,10 +12,9 @@ import pytest
 
 from app.conversations import title_of
 from app.receive.conversation_query import MAX_SEARCH_CHARS
-from tests.server.faulty_database import faulty_database
+from tests.server.conversations import call, listed, made, pages
 from tests.server.holding import HALF, Holding, asked, question_of
 from tests.server.neighbours import model_host
-from tests.server.outbox_town import NO_WRITES, WELL, Town, deferred, delivered
 from tests.server.process import AT_ONCE, ServerProcess, running, until
 from tests.server.rows import stored, turn_rows
 from tests.server.streaming import opened
@@ -23,7 +22,6 @@ from tests.server.wire import problem
 
 HELD = Holding(question_of, HALF)
 """Around the model of `server`: a turn whose answer is held goes on when a test says so."""
-NEXT = "x-next-before"
 ID = uuid.UUID("6f2f8b0e-0000-4000-8000-000000000001")
 
 
@@ -34,39 +32,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         running(tmp_path_factory.mktemp("data"), OPENAI_BASE_URL=f"{model.url}/v1", MAX_BODY_BYTES="4096") as process,
     ):
         yield process
-
-
-def call(server: ServerProcess, method: str, path: str, user: str = "demo", **options: Any) -> httpx.Response:
-    """Send a request of a user's and return the response, whatever it is."""
-    headers = {"authorization": f"Bearer {user}", **options.pop("headers", {})}
-    return server.http.request(method, path, headers=headers, **options)
-
-
-def made(server: ServerProcess, user: str = "demo", status: int = 201, **fields: Any) -> dict[str, Any]:
-    """Make a conversation and return it."""
-    response = call(server, "POST", "/conversations", user, json=fields)
-    assert response.status_code == status, response.text
-    body: dict[str, Any] = response.json()
-    assert list(body) == ["id", "title", "page_id", "created_at", "updated_at"]
-    assert response.headers["location"] == f"/conversations/{body['id']}"
-    return body
-
-
-def pages(server: ServerProcess, path: str, user: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
-    """Yield a list page by page, each asked for when it is wanted."""
-    following: dict[str, str] = {}
-    while True:
-        response = call(server, "GET", path, user, params={**query, **following})
-        assert response.status_code == 200, response.text
-        yield response.json()
-        if NEXT not in response.headers:
-            return
-        following = {"before": response.headers[NEXT]}
-
-
-def listed(server: ServerProcess, user: str, **query: Any) -> list[str]:
-    """Return the ids of a user's conversations, as the list has them."""
-    return [each["id"] for page in pages(server, "/conversations", user, **query) for each in page]
 
 
 def everything(server: ServerProcess) -> list[list[dict[str, Any]]]:
@@ -346,109 +311,6 @@ def test_what_is_searched_for_is_nobody_elses_to_read(searchable: ServerProcess)
     call(searchable, "PATCH", f"/conversations/{id_}", "search", json={"title": canary + "\n" + canary})
     assert canary not in searchable.log_text
     assert canary not in searchable.http.get("/metrics").text
-
-
-@pytest.fixture(scope="module")
-def long(server: ServerProcess) -> ServerProcess:
-    """The server, whose user `long` has a conversation of 24 messages."""
-    for number in range(12):
-        server.answer(f"Question {number} {AT_ONCE}", user="long")
-    return server
-
-
-@pytest.mark.parametrize("limit", [1, 5, 23, 24, 100])
-def test_pages_of_messages(long: ServerProcess, limit: int) -> None:
-    """By either address, back to the first message; the last page says that it is the last."""
-    rows = [row["id"] for row in stored(long.data_dir, user_id="long")]
-    id_ = stored(long.data_dir, "chat_conversations", user_id="long")[0]["id"]
-    for path in ("/chat/history", f"/conversations/{id_}/messages"):
-        found = [[each["id"] for each in page] for page in pages(long, path, "long", limit=limit)]
-        assert [each for page in reversed(found) for each in page] == rows
-        assert len(found) == -(-len(rows) // limit)
-        as_ui = list(pages(long, path, "long", limit=limit, format="ui"))
-        assert [len(page) for page in as_ui] == [len(page) for page in found]
-
-
-def test_before_is_a_time_or_a_message(long: ServerProcess) -> None:
-    """A row's id, an id of the AI SDK's list, or a time, which leaves out what is of that very time."""
-    rows = stored(long.data_dir, user_id="long")
-    question, answer = rows[10], rows[11]
-    shown = call(long, "GET", "/chat/history", "long", params={"format": "ui"}).json()
-    ui_ids = [each["id"] for each in shown[10:12]]
-    time = question["created_at"].replace("+00:00", "Z")
-    for before, count in (
-        (question["id"], 10), (answer["id"], 11), (ui_ids[0], 10), (ui_ids[1], 11), (time, 10),
-        (question["created_at"], 10), (f"{time}~{question['id'] + 1}", 11), ("2000-01-01T00:00:00Z", 0),
-    ):  # fmt: skip
-        found = call(long, "GET", "/chat/history", "long", params={"before": before, "limit": 100}).json()
-        assert [each["id"] for each in found] == [row["id"] for row in rows[:count]], before
-
-
-def grown(written: list[str]) -> None:
-    """Wait until there is one more."""
-    count = len(written) + 1
-    until(lambda: len(written) >= count, "a message between two pages")
-
-
-def test_pages_while_messages_arrive(server: ServerProcess) -> None:
-    """A writer goes on while a reader pages back: each message that was there at the start is shown once, in order."""
-    for number in range(10):
-        server.answer(f"There {number} {AT_ONCE}", user="busy")
-    there = [row["id"] for row in stored(server.data_dir, user_id="busy")]
-    stop = threading.Event()
-    written: list[str] = []
-
-    def write() -> None:
-        while not stop.is_set():
-            written.append(server.answer(f"More {len(written)} {AT_ONCE}", user="busy")["turn_id"])
-
-    with ThreadPoolExecutor(1) as pool:
-        writer = pool.submit(write)
-        try:
-            readings = []
-            for _ in range(3):
-                found: list[int] = []
-                for page in pages(server, "/chat/history", "busy", limit=3):
-                    found = [each["id"] for each in page] + found
-                    grown(written)
-                readings.append(found)
-        finally:
-            stop.set()
-        writer.result()
-    for found in readings:
-        assert found[: len(there)] == there
-        assert found == sorted(set(found))
-
-
-def test_what_waits_is_on_its_page(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Rows in the outbox are in their place on every page and in the list, before they are delivered and after."""
-    folder = tmp_path_factory.mktemp("town")
-    with faulty_database(folder / "supabase.sqlite3") as database, Town(folder, database).server() as server:
-        for number in range(2):
-            server.answer(f"Stored {number} {AT_ONCE}")
-        made(server, page_id="other", title="Other")
-        database.become(NO_WRITES)
-        for number in range(2):
-            deferred(server, f"Waiting {number}")
-        waiting_only = deferred(server, "Unmade", page_id="unmade")["conversation_id"]
-        whole = call(server, "GET", "/chat/history", params={"limit": 100}).json()
-        assert [each["id"] is None for each in whole] == [False] * 4 + [True] * 4
-        reading = pages(server, "/chat/history", "demo", limit=3)
-        first = next(reading)
-        heads = list(pages(server, "/conversations", "demo", limit=1))
-        assert [page[0]["page_id"] for page in heads] == ["unmade", "general", "other"]
-        path = f"/conversations/{waiting_only}"
-        assert call(server, "GET", path).json() == heads[0][0]
-        assert len(call(server, "GET", f"{path}/messages").json()) == 2
-        problem(call(server, "DELETE", path), 503, "database_unavailable")
-        problem(call(server, "GET", path, "stranger"), 404, "not_found")
-        database.become(WELL)
-        delivered(server)
-        found = [each for page in reversed([first, *reading]) for each in page]
-        keys = [(each["turn_id"], each["sender"]) for each in found]
-        assert keys == [(each["turn_id"], each["sender"]) for each in whole]
-        assert listed(server, "demo", limit=1) == [page[0]["id"] for page in heads]
-        assert call(server, "DELETE", path).status_code == 204
 
 
 def test_times_are_told_in_one_form(server: ServerProcess) -> None:
