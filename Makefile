@@ -8,7 +8,7 @@ LLM ?= local
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-model install-dev mock-hosts front-end typed-client run test soak bench lint lock clean
+.PHONY: help install install-model install-dev mock-hosts front-end typed-client traceql dashboards trace-demo run test soak bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -52,6 +52,20 @@ front-end: ## add the AI SDK in four versions, for the tests of streams (needs n
 typed-client: ## add what makes and compiles the TypeScript client, for its test (needs node and npm)
 	npm ci --silent --no-audit --no-fund --prefix clients/typescript
 
+traceql: ## add Grafana's own parser of TraceQL, for the test of the dashboards (needs node and npm)
+	npm ci --silent --no-audit --no-fund --prefix tests/grafana/npm
+
+dashboards: $(VENV)/.dev ## write grafana/dashboards/*.json from the code beside them
+	$(PY) -m grafana
+
+.venv-phoenix/.viewer: grafana/trace_demo.txt $(VENV)/.runtime
+	test -x .venv-phoenix/bin/python || $(PYTHON) -m venv .venv-phoenix
+	.venv-phoenix/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r grafana/trace_demo.txt
+	@touch $@
+
+trace-demo: .venv-phoenix/.viewer ## two turns in a trace viewer on 127.0.0.1:6006 (850 MB; ARGS="--pictures docs")
+	.venv-phoenix/bin/python grafana/trace_demo.py $(ARGS)
+
 # NO_LOCAL_MODEL=1 leaves the real model out of the tests; they say so.
 ifdef NO_LOCAL_MODEL
 test soak: $(VENV)/.dev
@@ -84,6 +98,7 @@ lock: $(VENV)/.dev ## compile the lock files from pyproject.toml
 	$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) tests/clients/llmock/requirements.in -o tests/clients/llmock/requirements.txt
 	$(COMPILE) bench/peers.in -o bench/peers.txt
+	$(COMPILE) grafana/trace_demo.in -o grafana/trace_demo.txt
 
 clean: ## remove what make made; ./var with your data stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ def test_an_old_python_is_told_so(tmp_path: Path) -> None:
     assert not venv.exists()
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, "bench/peers.txt", "grafana/trace_demo.txt"])
 def test_locks_are_pinned_and_name_no_host(name: str) -> None:
     """Every requirement is one version with its hashes; no line names an address."""
     text = (ROOT / name).read_text()
