@@ -74,7 +74,7 @@ test soak: $(VENV)/.dev $(VENV)/.model
 endif
 
 test: ## the tests, with a seeded slice of the long proofs
-	$(PY) -m pytest -m "not soak"
+	$(PY) -m pytest -m "not soak" -n 2 --dist loadfile
 
 soak: ## the long proofs with their full counts
 	$(PY) -m pytest -m soak
