@@ -52,10 +52,10 @@ def test_what_becomes_of_a_turn_whose_client_left(
 
 def test_a_reply_as_json_may_go_on_too(server: ServerProcess) -> None:
     """What becomes of a turn whose client left is the request's wish there as well."""
-    for number, (wish, outcome) in enumerate((("cancel", "cancelled"), ("continue", "ok"))):
+    for number, (wish, first_s, outcome) in enumerate((("cancel", 15, "cancelled"), ("continue", 0.6, "ok"))):
         with pytest.raises(httpx.ReadTimeout):
             server.http.post(
-                "/chat", json={"message": "Hm [[fault: slow first=0.6 each=0]]", "on_disconnect": wish},
+                "/chat", json={"message": f"Hm [[fault: slow first={first_s} each=0]]", "on_disconnect": wish},
                 headers={"authorization": f"Bearer json{number}"}, timeout=0.3,
             )  # fmt: skip
         server.wait_for_gauge("edge_turns_inflight", 0)
