@@ -52,7 +52,7 @@ front-end: ## add the AI SDK in four versions, for the tests of streams (needs n
 typed-client: ## add what makes and compiles the TypeScript client, for its test (needs node and npm)
 	npm ci --silent --no-audit --no-fund --prefix clients/typescript
 
-traceql: ## add Grafana's own parser of TraceQL, for the test of the dashboards (needs node and npm)
+traceql: ## add Grafana's parser of TraceQL and a linter of compose files, for the tests (needs node and npm)
 	npm ci --silent --no-audit --no-fund --prefix tests/grafana/npm
 
 dashboards: $(VENV)/.dev ## write grafana/dashboards/*.json from the code beside them
