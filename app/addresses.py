@@ -42,3 +42,15 @@ def is_http_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # half a bracket, or a port that is none
         return False
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return host and port of an address to listen on.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError(f"must be host:port, and is {address!r}")
+    return host.strip("[]"), int(port)

@@ -2,11 +2,10 @@
 
 The only file that reads the environment. `.env` in the working directory is read when present; the environment wins.
 The `OTEL_*` variables are the standard ones and are read by the OpenTelemetry SDK itself; this file only looks at
-which signals they switch on.
+which signals they switch on, and at what in them is secret.
 """
 
 import os
-import re
 import urllib.request
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +15,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.addresses import Network, browsers_send, is_http_address, networks
+from app.addresses import Network, browsers_send, host_and_port, is_http_address, networks
 from app.errors import StartError
 from app.loopback import is_loopback
+from app.url_secrets import masked_url, secrets_in_headers, secrets_in_url
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(ge=1)]
@@ -27,7 +27,6 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
 MIN_SECRET_BYTES = 32
 """A shorter one can be found out by trying; RFC 7518, 3.2 asks for as much."""
-_USERINFO = re.compile(r"//[^/@]*@")
 
 
 def _setting(default: Any, reason: str, unit: str = "") -> Any:
@@ -173,6 +172,12 @@ class Settings(BaseSettings):
     )
     redis_url: str | None = _setting(None, "Reserved; setting it is an error.")
 
+    @field_validator("bind")
+    @classmethod
+    def _address_parses(cls, value: str) -> str:
+        host_and_port(value)
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks_parse(cls, value: str) -> str:
@@ -192,10 +197,8 @@ class Settings(BaseSettings):
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = urlsplit(value)  # raises ValueError for a broken host
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-                raise ValueError("must be a URL that begins with http:// or https://")
+        if value is not None and not is_http_address(value):  # urlsplit's own words may quote a password
+            raise ValueError("must be a URL that begins with http:// or https://, any password percent-encoded")
         return value
 
     @field_validator("supabase_url")
@@ -209,10 +212,7 @@ class Settings(BaseSettings):
     def _fits_together(self) -> Self:
         for broken, sentence in (
             (self.redis_url, "REDIS_URL is reserved for a later version: unset it"),
-            (
-                self.drain_grace >= self.graceful_timeout,
-                "DRAIN_GRACE must be under GRACEFUL_TIMEOUT",
-            ),
+            (self.drain_grace >= self.graceful_timeout, "DRAIN_GRACE must be under GRACEFUL_TIMEOUT"),
             (self.supabase_url and not self.supabase_key, "SUPABASE_URL is set, so SUPABASE_KEY must be set too"),
             (self.supabase_key and not self.supabase_url, "SUPABASE_KEY is set, so SUPABASE_URL must be set too"),
             (
@@ -245,10 +245,7 @@ class Settings(BaseSettings):
                 self.auth == "dev" and not self.on_loopback,
                 f"AUTH_MODE=dev is for loopback only, and BIND is {self.bind}",
             ),
-            (
-                self.llm_limiter_min > self.llm_limiter_max,
-                "LLM_LIMITER_MIN must not be over LLM_LIMITER_MAX",
-            ),
+            (self.llm_limiter_min > self.llm_limiter_max, "LLM_LIMITER_MIN must not be over LLM_LIMITER_MAX"),
             (
                 self.chat_history_limit_default > self.chat_history_limit_max,
                 "CHAT_HISTORY_LIMIT_DEFAULT must not be over CHAT_HISTORY_LIMIT_MAX",
@@ -295,10 +292,7 @@ class Settings(BaseSettings):
     @cached_property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
-        host, _, port = self.bind.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"BIND must be host:port, and is {self.bind!r}")
-        return host.strip("[]"), int(port)
+        return host_and_port(self.bind)
 
     @property
     def on_loopback(self) -> bool:
@@ -325,11 +319,22 @@ class Settings(BaseSettings):
         """The origins whose pages may call us."""
         return tuple(part.strip() for part in self.cors_allow_origins.split(",") if part.strip())
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret in clear, those in URLs and in the standard variables too: to be taken out of a text."""
+        found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        proxies = urllib.request.getproxies_environment().values()
+        for url in filter(None, (self.supabase_url, self.openai_base_url, *proxies, *_otlp_variables("ENDPOINT"))):
+            found += secrets_in_url(url)
+        for headers in _otlp_variables("HEADERS"):
+            found += secrets_in_headers(headers)
+        return tuple(dict.fromkeys(filter(None, found)))
+
     def masked(self) -> dict[str, Any]:
         """Return every setting by its variable's name; secrets, also those inside URLs, as asterisks."""
         shown = self.model_dump(mode="json")
         for name in ("supabase_url", "openai_base_url"):
-            shown[name] = shown[name] and _USERINFO.sub("//**********@", shown[name])
+            shown[name] = shown[name] and masked_url(shown[name])
         return {name.upper(): value for name, value in shown.items()}
 
 
@@ -375,9 +380,13 @@ def otel_exports(signal: Literal["traces", "metrics"]) -> bool:
     """Return whether the standard variables ask for OTLP export of a signal."""
     if otel_disabled():
         return False
-    chosen = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
-    return chosen != "none" and any(os.environ.get(name) for name in endpoints)
+    return os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") != "none" and any(map(os.environ.get, endpoints))
+
+
+def _otlp_variables(ending: str) -> list[str]:
+    names = (name for name in os.environ if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith(ending))
+    return [os.environ[name] for name in names]
 
 
 def otel_span_queue() -> int | None:

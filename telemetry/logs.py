@@ -15,7 +15,8 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 
 TURN_FIELDS: ContextVar[Mapping[str, str]] = ContextVar("nursery_chat.turn_fields", default=MappingProxyType({}))
 """What every line that is logged in a turn's tasks carries."""
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+"""What every record has; the rest are extras."""
 _QUIET = ("httpx", "httpcore", "hypercorn.access", "hypercorn.error")  # they say per request what spans say better
 
 
@@ -34,7 +35,7 @@ class JsonFormatter(logging.Formatter):
         if span.is_valid:
             line |= {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
         line |= TURN_FIELDS.get()
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line |= {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
         if record.exc_info and record.exc_info[1] is not None:
             line["stack"] = "".join(traceback.format_exception(record.exc_info[1]))
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -20,6 +20,8 @@ class Instruments:
     http_duration: Histogram
     turn_duration: Histogram
     turn_overhead: Histogram
+    turn_first_token: Histogram
+    history_size: Histogram
     stage_duration: Histogram
     model_duration: Histogram
     model_first_chunk: Histogram
@@ -43,6 +45,13 @@ def build_instruments(meter: Meter) -> Instruments:
         http_duration=seconds(names.HTTP_SERVER_DURATION, "Duration of HTTP server requests.", names.HTTP_BUCKETS),
         turn_duration=seconds(names.TURN_DURATION, "A turn, from its admission to its end."),
         turn_overhead=seconds(names.TURN_OVERHEAD, "A turn without the model's own time."),
+        turn_first_token=seconds(names.TURN_FIRST_TOKEN, "Time from a streamed turn's start to its first token."),
+        history_size=meter.create_histogram(
+            names.HISTORY_SIZE,
+            unit="By",
+            description="The text of the messages that were read of a turn's conversation, in UTF-8.",
+            explicit_bucket_boundaries_advisory=list(names.HISTORY_BUCKETS),
+        ),
         stage_duration=seconds(names.STAGE_DURATION, "A stage of a turn."),
         model_duration=seconds(names.GEN_AI_DURATION, "GenAI operation duration.", names.GEN_AI_DURATION_BUCKETS),
         model_first_chunk=seconds(
@@ -98,6 +107,22 @@ def watch_each(
     meter.create_observable_gauge(name, [observe], description=description)
 
 
+def watch_series(
+    meter: Meter,
+    name: str,
+    read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]],
+    description: str,
+    unit: str = "",
+) -> None:
+    """Make gauge `name` with every value that `read` returns, under the labels beside it; it is read as by `watch`."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for value, attributes in read():
+            yield Observation(value, attributes)
+
+    meter.create_observable_gauge(name, [observe], unit=unit, description=description)
+
+
 def watch_counts(
     meter: Meter, name: str, attribute: str, read: Callable[[], Mapping[Key, int]], description: str
 ) -> None:
@@ -108,6 +133,19 @@ def watch_counts(
             yield Observation(count, {attribute: value})
 
     meter.create_observable_counter(name, [observe], description=description)
+
+
+def watch_cpu(meter: Meter) -> None:
+    """Make counter `process.cpu.time`: the seconds that all threads have had a core, by `cpu.mode`."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield Observation(usage.ru_utime, {names.CPU_MODE: "user"})
+        yield Observation(usage.ru_stime, {names.CPU_MODE: "system"})
+
+    meter.create_observable_counter(
+        names.CPU_TIME, [observe], unit="s", description="Total CPU seconds broken down by different CPU modes."
+    )
 
 
 def watch_memory(meter: Meter) -> None:

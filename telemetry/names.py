@@ -86,6 +86,7 @@ ERROR_TYPE: Final = "error.type"
 HTTP_METHOD: Final = "http.request.method"
 HTTP_ROUTE: Final = "http.route"
 HTTP_STATUS: Final = "http.response.status_code"
+URL_PATH: Final = "url.path"  # the route's: no ids, and nothing of what no route matched
 URL_SCHEME: Final = "url.scheme"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
@@ -168,3 +169,7 @@ GEN_AI_DURATION_BUCKETS: Final = tuple(0.01 * 2**n for n in range(14))
 """Seconds, 0.01 to 81.92. The advice of the GenAI semantic conventions."""
 GEN_AI_TOKEN_BUCKETS: Final = tuple(4**n for n in range(14))
 """Tokens, 1 to 67,108,864. The advice of the GenAI semantic conventions."""
+HISTORY_BUCKETS: Final = tuple(256 * 4**n for n in range(8))
+"""Bytes, 256 to 4,194,304. From a greeting to beyond fifty messages of 2,000 Japanese characters, 300,000 bytes."""
+LOOP_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Seconds. From a loop with nothing to do to one that health checks would give up."""

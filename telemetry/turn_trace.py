@@ -280,6 +280,10 @@ class TurnTrace:
         self.instruments.turn_overhead.record(overhead, labels, context=self.context)
         labels[names.SURFACE] = self.surface
         self.instruments.turn_duration.record(reading.seconds, labels, context=self.context)
+        first_token = self.clock.first_token()
+        if self.watcher is not None and first_token:
+            seconds, labels = first_token[names.FIRST_TOKEN_KEY], {names.PLAN: self.plan, names.SURFACE: self.surface}
+            self.instruments.turn_first_token.record(seconds, labels, context=self.context)
 
     def _facts(self, reading: Reading) -> TurnFacts:
         return TurnFacts(

@@ -16,6 +16,7 @@ import rotel
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 
 Mode = Literal["normal", "fail", "swallow"]
 WAIT_S = 20.0  # far beyond any export here: a test that reaches it has found a fault
@@ -39,6 +40,21 @@ class ReceivedSpan:
     resource: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMetric:
+    """A metric as one export told it. `points`: attributes, with a histogram's count and sum, else count 1 and value.
+
+    `bounds` are a histogram's; `rises` is whether a sum is monotonic.
+    """
+
+    name: str
+    unit: str
+    kind: str
+    rises: bool
+    bounds: tuple[float, ...]
+    points: list[tuple[dict[str, Any], int, float]]
+
+
 @dataclass(slots=True)
 class OtlpReceiver:
     """An OTLP/HTTP collector on a loopback port. Set `mode` at any time; it holds for the requests that come then."""
@@ -47,6 +63,7 @@ class OtlpReceiver:
     url: str = ""
     spans: list[ReceivedSpan] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
+    exports: list[list[ReceivedMetric]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     requests: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -72,7 +89,8 @@ class OtlpReceiver:
                 if path == "/v1/traces":
                     self.spans.extend(_spans(ExportTraceServiceRequest.FromString(body)))
                 else:
-                    self.metrics.extend(_metric_names(ExportMetricsServiceRequest.FromString(body)))
+                    self.exports.append(list(_metrics(ExportMetricsServiceRequest.FromString(body))))
+                    self.metrics.extend(metric.name for metric in self.exports[-1])
             self.changed.notify_all()
         return {"normal": 200, "fail": 500, "swallow": 0}[self.mode]
 
@@ -143,10 +161,26 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
                 )
 
 
-def _metric_names(request: ExportMetricsServiceRequest) -> Iterator[str]:
+def _metrics(request: ExportMetricsServiceRequest) -> Iterator[ReceivedMetric]:
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:
-            yield from (metric.name for metric in scope.metrics)
+            for metric in scope.metrics:
+                kind = metric.WhichOneof("data")
+                data = getattr(metric, kind)
+                yield ReceivedMetric(
+                    name=metric.name,
+                    unit=metric.unit,
+                    kind=kind,
+                    rises=getattr(data, "is_monotonic", False),
+                    bounds=tuple(data.data_points[0].explicit_bounds) if kind == "histogram" else (),
+                    points=[(_attributes(point.attributes), *_reading(point)) for point in data.data_points],
+                )
+
+
+def _reading(point: Any) -> tuple[int, float]:
+    if isinstance(point, HistogramDataPoint):
+        return point.count, point.sum
+    return 1, getattr(point, point.WhichOneof("value"))
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

@@ -19,11 +19,103 @@ def test_a_broken_url_is_told_at_the_start(name: str, url: str) -> None:
         load_settings(**{name: url})
 
 
-def test_secrets_are_masked_in_urls_too() -> None:
-    """A password in a base URL is as hidden as a key."""
-    masked = load_settings(openai_base_url="https://user:canary@host/v1", openai_api_key="sk-canary").masked()
-    assert "canary" not in str(masked)
-    assert masked["OPENAI_BASE_URL"] == "https://**********@host/v1"
+@pytest.mark.parametrize("bind", ["8000", ":8000", "localhost", "localhost:http", "localhost:65536"])
+@pytest.mark.parametrize("project", [{}, {"supabase_url": "https://p.test", "supabase_key": "sb_secret_x"}])
+def test_a_broken_address_is_told_at_the_start(bind: str, project: dict[str, str]) -> None:
+    """An address that cannot be listened on is one line too, in every identity mode."""
+    with pytest.raises(StartError, match="BIND"):
+        load_settings(bind=bind, **project)
+
+
+@pytest.fixture
+def set_standard(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """Sets proxies and OTLP export in the environment, in place of any that the machine has."""
+
+    def put(variables: dict[str, str]) -> None:
+        for name in list(os.environ):
+            if name.lower().endswith("_proxy") or name.startswith("OTEL_EXPORTER_OTLP_"):
+                monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+URL_SECRETS = [
+    ("https://user:in-a-url@host/v1", {"in-a-url"}),
+    ("https://user:with%40sign@host/v1", {"with%40sign", "with@sign"}),
+    ("https://user:with@sign@host/v1", {"with@sign"}),
+    ("https://user:a:colon@host", {"a:colon"}),
+    ("https://a-token@host/v1", {"a-token"}),
+    ("https://a-token:@host/v1", {"a-token"}),
+    ("https://host/v1?api-key=in+a%2Fquery&x=two", {"in+a%2Fquery", "in a/query", "two"}),
+    ("https://host/v1?alone#fragment", {"alone", "fragment"}),
+    ("https://host/@team/v1", set()),
+    ("https://host/v1", set()),
+]
+
+
+@pytest.mark.parametrize(("url", "secret"), URL_SECRETS)
+def test_every_secret_can_be_named(url: str, secret: set[str], set_standard: Callable[[dict[str, str]], None]) -> None:
+    """Whoever takes secrets out of a text is given all of them, those in URLs as they are written and as meant."""
+    set_standard({})
+    settings = load_settings(openai_base_url=url, openai_api_key="sk-key", ops_token="token")
+    assert set(settings.secrets) == {*secret, "sk-key", "token"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "secret"),
+    [
+        ({"HTTPS_PROXY": "http://user:pa%20ss@proxy.corp:3128"}, {"pa%20ss", "pa ss"}),
+        ({"all_proxy": "user:pass@proxy.corp"}, {"pass"}),
+        ({"HTTP_PROXY": "http://user:broken@[proxy"}, {"broken"}),
+        ({"NO_PROXY": "localhost,.corp"}, set()),
+        (
+            {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20abc, x-key=def=="},
+            {"Bearer%20abc", "Bearer abc", "abc", "def=="},
+        ),
+        ({"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-key=traces"}, {"traces"}),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:pass@collector"}, {"pass"}),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318/v1/metrics"}, set()),
+    ],
+)
+def test_the_secrets_of_the_standard_variables_can_be_named(
+    variables: dict[str, str], secret: set[str], set_standard: Callable[[dict[str, str]], None]
+) -> None:
+    """A proxy's password and what the exporter's headers hold are secrets too, also where the address is no good."""
+    set_standard(variables)
+    assert set(load_settings().secrets) == secret
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("https://user:canary@host/v1", "https://**********@host/v1"),
+        ("https://user:with@canary@host/v1", "https://**********@host/v1"),
+        ("https://user:canary@host@host/v1", "https://**********@host/v1"),
+        ("https://canary@host", "https://**********@host"),
+        ("https://host/v1?api-key=canary&x=canary", "https://host/v1?**********"),
+        ("https://user:canary@host/v1?key=canary#canary", "https://**********@host/v1?**********"),
+        ("https://host/v1#canary", "https://host/v1#**********"),
+        ("https://host/@team/v1", "https://host/@team/v1"),
+    ],
+)
+def test_secrets_are_masked_in_urls_too(url: str, masked: str) -> None:
+    """A password in a base URL is as hidden as a key, whatever it is made of; so is a key in the query."""
+    shown = load_settings(openai_base_url=url, openai_api_key="sk-canary").masked()
+    assert "canary" not in str(shown)
+    assert shown["OPENAI_BASE_URL"] == masked
+
+
+@pytest.mark.parametrize("name", ["supabase_url", "openai_base_url"])
+@pytest.mark.parametrize(
+    "url", ["https://me:canary\u2100@host", "https://me:canary/x@host", "https://me:canary#x@host"]
+)
+def test_what_is_wrong_with_a_url_does_not_quote_it(name: str, url: str) -> None:
+    """A password that is not percent-encoded may break a URL; what is said of that has no part of it."""
+    with pytest.raises(StartError, match=name.upper()) as caught:
+        load_settings(**{name: url})
+    assert "canary" not in str(caught.value)
 
 
 KEY, SECRET = "sb_secret_canary", "canary" * 8
@@ -129,19 +221,6 @@ def test_a_network_is_what_its_addresses_are_read_as(listed: str, networks: list
     assert [str(network) for network in load_settings(trusted_proxies=listed).trusted_networks] == networks
 
 
-@pytest.fixture
-def set_proxies(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
-    """Sets the environment's proxies, in place of any that the machine has."""
-
-    def put(variables: dict[str, str]) -> None:
-        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-            monkeypatch.delenv(name)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    return put
-
-
 SECURE = "http://proxy.corp:3128"
 PROXIES: list[tuple[dict[str, str], str, str | None]] = [
     ({}, "https://db.corp/x", None),
@@ -159,10 +238,10 @@ PROXIES: list[tuple[dict[str, str], str, str | None]] = [
 
 @pytest.mark.parametrize(("variables", "url", "proxy"), PROXIES)
 def test_the_standard_variables_name_the_proxy(
-    variables: dict[str, str], url: str, proxy: str | None, set_proxies: Callable[[dict[str, str]], None]
+    variables: dict[str, str], url: str, proxy: str | None, set_standard: Callable[[dict[str, str]], None]
 ) -> None:
     """By the URL's scheme, unless its host is excepted, whoever is named before it; without a scheme it is HTTP's."""
-    set_proxies(variables)
+    set_standard(variables)
     assert proxy_for(url) == proxy
 
 
@@ -180,10 +259,10 @@ def test_the_standard_variables_name_the_proxy(
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_told_at_the_start(
-    value: str, set_proxies: Callable[[dict[str, str]], None]
+    value: str, set_standard: Callable[[dict[str, str]], None]
 ) -> None:
     """By the variable's name, without its value."""
-    set_proxies({"HTTPS_PROXY": value})
+    set_standard({"HTTPS_PROXY": value})
     with pytest.raises(StartError, match="HTTPS_PROXY") as caught:
         proxy_for("https://db.corp/x")
     assert "canary" not in str(caught.value)

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,17 @@ from app.bootstrap.joining import join
 from app.bootstrap.outbox import FOLDER, Delivered, deliver, open_delivering_outbox
 from app.bootstrap.parts import Parts, Resources
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_keys, open_model
+from app.clients.pools import Pools
 from app.edge.serve import DrainRules, listener_url, open_listener
 from app.ops.turn_log import open_turn_log
+from app.ops.versions import VERSION
 from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
 from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
+from telemetry.recent_errors import RecentErrors
+from telemetry.redaction import redaction
+from telemetry.trio_instrument import loop_watched
 
 __all__ = [
     "Breakers",
@@ -40,7 +46,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-VERSION = "0.1.0"
 TELEMETRY_FLUSH_S = 5.0
 GC_THRESHOLD = 20_000
 """Objects between two collections of the youngest. Most of what a turn leaves is freed by counting; of the rest, cycles
@@ -65,15 +70,17 @@ async def run(
     url = listener_url(listener)
     instance = secrets.token_hex(6)
     providers = _providers(instance, metrics=otel_exports("metrics"))
-    breakers = Breakers()
+    breakers, pools = Breakers(), Pools()
     steering = Steering(silent_queue=SilentQueue() if settings.llm_limiter_silent_queue else None)
+    errors = RecentErrors(redaction(settings.secrets))
+    errors.install()
     if not settings.outbox:
         _tell_of_stranded(settings.data_dir / FOLDER)
     try:
         async with (
             trio.open_nursery() as services,
-            open_database(settings, services, providers, breakers.database) as database,
-            open_model(settings, services, providers, breakers.model, steering) as model,
+            open_database(settings, services, providers, breakers.database, pools) as database,
+            open_model(settings, services, providers, breakers.model, steering, pools) as model,
             open_keys(settings, services, providers) as keys,
         ):
             async with (
@@ -89,20 +96,24 @@ async def run(
                     turn_log=turn_log,
                     steering=steering,
                     keys=keys,
+                    pools=pools,
+                    errors=errors,
                 )
                 for sentence in settings.doubts:
                     log.warning("settings.doubtful", extra={"hint": sentence})
                 parts = join(settings, providers, resources, turn_nursery, instance)
                 extend(parts)
-                async with trio.open_nursery() as edge:
-                    await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))
-                    _spare_the_collector()
-                    log.info("server.listening", extra={"url": url, "instance": instance, "pid": os.getpid()})
-                    services.start_soon(_welcome, settings, model, url, say)
+                with _loop_watched(providers):
+                    async with trio.open_nursery() as edge:
+                        await edge.start(parts.edge.serve, parts.app, listener, _drain_rules(settings, parts))
+                        _spare_the_collector()
+                        log.info("server.listening", extra={"url": url, "instance": instance, "pid": os.getpid()})
+                        services.start_soon(_welcome, settings, model, url, say)
                 turn_nursery.cancel_scope.deadline = trio.current_time() + LAST_SAVES_S
             services.cancel_scope.cancel()
     finally:
         await providers.shutdown(TELEMETRY_FLUSH_S)
+        errors.remove()
     log.info("server.stopped", extra={"instance": instance})
     forget_unwritten()
 
@@ -134,6 +145,11 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 10, 10)
+
+
+def _loop_watched(providers: Providers) -> AbstractContextManager[object]:
+    """Measure the loop while it serves, unless telemetry is off."""
+    return loop_watched(providers.meter) if providers.enabled else nullcontext()
 
 
 def _drain_rules(settings: Settings, parts: Parts) -> DrainRules:

@@ -1,10 +1,13 @@
 """The server's addresses: every route, with what stands behind it."""
 
+from functools import partial
+
 from quart import Blueprint
 from quart_trio import QuartTrio
 
 from app.bootstrap.outbox import is_degraded
 from app.bootstrap.parts import Machinery, Resources
+from app.bootstrap.support import support_now
 from app.clients.ports import Database
 from app.contract.routes import contract_routes
 from app.edge.application import allow_origins, build_application
@@ -15,6 +18,7 @@ from app.ops.limiter_routes import limiter_routes
 from app.ops.outbox_routes import outbox_routes
 from app.ops.rollout_routes import rollout_routes
 from app.ops.routes import OpsRules, ops_routes
+from app.ops.support_routes import TURNS_SHOWN, support_routes
 from app.receive.auth.key_source import Keys
 from app.receive.auth.supabase_identity import SupabaseIdentity
 from app.receive.auth.tokens import TokenRules
@@ -77,12 +81,14 @@ def _of_ops(
 ) -> list[Blueprint]:
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
     watch = machinery.limits.failures.watch
+    ready, last_turns = partial(_readiness, resources, machinery), partial(machinery.recent.newest, TURNS_SHOWN)
     ops = OpsRules(token=token, on_loopback=settings.on_loopback, instance=instance, watch=watch)
     return [
         ops_routes(ops, machinery.recent, settings.masked, Scrape(providers.scrape).page),
         rollout_routes(ops, machinery.rollout),
         limiter_routes(ops, machinery.limiter),
         *([outbox_routes(ops, resources.outbox)] if resources.outbox else ()),
+        support_routes(ops, support_now(settings, resources, machinery, ready), last_turns, machinery.users.count),
     ]
 
 

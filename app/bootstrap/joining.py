@@ -16,7 +16,7 @@ from app.admit.limiter import MOST, Limiter
 from app.admit.rollout import Rollout, RolloutRules, Share
 from app.admit.steered_model import Steering
 from app.bootstrap.application import address_all
-from app.bootstrap.gauges import watch_all
+from app.bootstrap.gauges import start_counts, watch_all
 from app.bootstrap.limits import build_limits
 from app.bootstrap.parts import Machinery, Parts, Resources
 from app.bootstrap.upstreams import ChosenModel
@@ -78,7 +78,8 @@ def join(
         recent=recent,
         users=users,
     )
-    watch_all(providers.meter, machinery, resources.breakers)
+    start_counts(instruments)
+    watch_all(providers.meter, machinery, resources)
     quart = address_all(settings, providers, resources, machinery, instance)
     app = Observe(quart, providers.tracer, instruments.http_duration, settings.trusted_networks)
     return Parts(app=app, quart=quart, edge=machinery.edge, door=door, gate=gate, turns=machinery.turns, recent=recent)

@@ -11,6 +11,7 @@ from app.admit.rollout import Rollout
 from app.admit.steered_model import Steering
 from app.bootstrap.limits import Limits
 from app.bootstrap.upstreams import Breakers, ChosenModel
+from app.clients.pools import Pools
 from app.clients.ports import ChatDatabase
 from app.edge.observe import Observe
 from app.edge.serve import Edge
@@ -20,6 +21,7 @@ from app.ops.turn_log import TurnLog
 from app.receive.auth.key_source import Keys
 from app.save.outbox_file import Outbox
 from telemetry.active_users import ActiveUsers
+from telemetry.recent_errors import RecentErrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Resources:
         turn_log: the file of turns, if there is one.
         steering: of the model's host, where `model` tells it.
         keys: verify tokens, in an identity mode that has them.
+        pools: of the connections to both.
+        errors: the last warnings and errors that were logged.
     """
 
     database: ChatDatabase
@@ -43,6 +47,8 @@ class Resources:
     turn_log: TurnLog | None = None
     steering: Steering = field(default_factory=Steering)
     keys: Keys | None = None
+    pools: Pools = field(default_factory=Pools)
+    errors: RecentErrors = field(default_factory=RecentErrors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

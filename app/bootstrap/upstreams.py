@@ -17,6 +17,7 @@ from app.clients.by_plan import TransportByPlan
 from app.clients.in_process import InProcessTransport
 from app.clients.jwks import SupabaseKeyHost
 from app.clients.openai import OpenAIModel
+from app.clients.pools import Pools
 from app.clients.ports import ChatDatabase, ChatModel
 from app.clients.resilient import ResilientModel
 from app.clients.supabase import SupabaseDatabase
@@ -76,23 +77,32 @@ class Breakers:
 
 @asynccontextmanager
 async def open_database(
-    settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
+    settings: Settings,
+    services: trio.Nursery,
+    providers: Providers,
+    breaker: Breaker | None = None,
+    pools: Pools | None = None,
 ) -> AsyncIterator[ChatDatabase]:
     """Yield the database: the configured Supabase project, or the embedded one under `DATA_DIR`.
+
+    The project's connections are added to `pools`.
 
     Raises:
         StartError: the embedded database's file cannot be opened or written.
     """
     if settings.supabase_url and settings.supabase_key:
-        transport = _transport(settings, settings.supabase_url, settings.supabase_max_connections)
+        transport = outside_transport(settings, settings.supabase_url, settings.supabase_max_connections)
         async with _traced(transport, providers) as traced:
             key = settings.supabase_key.get_secret_value()
             silent_s = min(supabase.SILENT_S, NEARLY * settings.db_fetch_timeout, NEARLY * settings.db_save_timeout)
-            yield SupabaseDatabase(
+            database = SupabaseDatabase(
                 traced, settings.supabase_url, key, breaker,
                 max_connections=settings.supabase_max_connections, silent_s=silent_s,
                 as_caller=settings.supabase_rls_passthrough,
             )  # fmt: skip
+            if pools is not None:
+                pools.add("database", transport, lambda: database.waiting)
+            yield database
         return
     try:
         async with (
@@ -114,7 +124,7 @@ async def open_keys(settings: Settings, services: trio.Nursery, providers: Provi
     if settings.auth != "supabase":
         yield None
     elif settings.supabase_url:
-        transport = _transport(settings, settings.supabase_url, None)
+        transport = outside_transport(settings, settings.supabase_url, None)
         async with _traced(transport, providers, send_traceparent=False) as traced:
             keys = FetchedKeys(SupabaseKeyHost(traced, settings.supabase_url), secret)
             services.start_soon(keys.run)
@@ -124,7 +134,7 @@ async def open_keys(settings: Settings, services: trio.Nursery, providers: Provi
         yield FixedKeys(secret)
 
 
-def _transport(settings: Settings, url: str, max_connections: int | None) -> httpx.AsyncBaseTransport:
+def outside_transport(settings: Settings, url: str, max_connections: int | None) -> httpx.AsyncBaseTransport:
     """Return what carries calls to a host outside: ours, unless a proxy must be asked, httpx's own is wanted, or a turn
     is of the sequential plan.
     """
@@ -152,25 +162,29 @@ async def open_model(
     providers: Providers,
     breaker: Breaker | None = None,
     steering: Steering | None = None,
+    pools: Pools | None = None,
 ) -> AsyncIterator[ChosenModel]:
     """Yield the model: the configured one, else the embedded one, whose tasks live in `services`.
 
-    Its host keeps to `steering`, which hears each of its answers.
+    Its host keeps to `steering`, which hears each of its answers; its connections are added to `pools`.
     """
     missing = local_model.local_model_missing() if settings.embedded_model == "local" else None
     make: Callable[[httpx.AsyncBaseTransport], ChosenModel]
     if settings.embedded_model is None:
         # The limiter bounds the calls; a pool of its own would make some of them wait where nobody sees it.
-        transport = _transport(settings, settings.openai_base_url or OPENAI_URL, None)
+        transport = outside = outside_transport(settings, settings.openai_base_url or OPENAI_URL, None)
         make = partial(_outside_model, settings)
     elif settings.embedded_model == "local" and missing is None:
         local = local_model.LocalModel()
         services.start_soon(local.run)
-        transport = local.transport(TrioTransport())
+        outside = TrioTransport()  # to the child process
+        transport = local.transport(outside)
         make = partial(_local_model, local)
     else:
-        transport = InProcessTransport(ScriptedModel(), services)
+        transport = outside = InProcessTransport(ScriptedModel(), services)
         make = partial(_scripted_model, missing)
+    if pools is not None:
+        pools.add("model", outside)
     async with _traced(transport, providers, send_traceparent=False) as traced:
         chosen = make(traced)
         resilient_model = ResilientModel(

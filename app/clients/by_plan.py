@@ -1,6 +1,6 @@
 """Which transport carries a request depends on the turn's plan: the way back does not go over our own either."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import httpx
@@ -26,6 +26,11 @@ class TransportByPlan(httpx.AsyncBaseTransport):
     def _conservative(self) -> httpx.AsyncBaseTransport:
         return self._make_conservative()
 
+    def carriers(self) -> Sequence[httpx.AsyncBaseTransport]:
+        """Return those that were made. Safe to call from any thread."""
+        made = vars(self).get("_conservative")
+        return (self._usual,) if made is None else (self._usual, made)
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response of the one that is in charge; it raises what that raises."""
         carrier = self._conservative if CURRENT_PLAN.get() == "sequential" else self._usual
@@ -33,6 +38,5 @@ class TransportByPlan(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close what was made."""
-        await self._usual.aclose()
-        if "_conservative" in vars(self):
-            await self._conservative.aclose()
+        for carrier in self.carriers():
+            await carrier.aclose()

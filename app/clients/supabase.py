@@ -94,6 +94,11 @@ class SupabaseDatabase(SupabaseConversations):
         if key.count(".") == 2:
             self._headers["authorization"] = f"Bearer {key}"
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place. Safe to read from any thread."""
+        return self._places.statistics().tasks_waiting if self._places else 0
+
     async def user_exists(self, user_id: str) -> bool:
         """Return whether there is such a user; an id that the column's type cannot hold is nobody's."""
         return bool(await self._select_if_typed("users", {"select": "id", "id": f"eq.{user_id}", "limit": "1"}))

@@ -89,8 +89,13 @@ class TrioTransport(httpx.AsyncBaseTransport):
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> tuple[int, int]:
-        """Return how many connections are open, and how many of them are idle."""
-        return self._open, sum(len(idle) for idle in self._idle.values())
+        """Return how many connections are open, and how many of them are idle. Safe to call from any thread."""
+        return self._open, sum(map(len, list(self._idle.values())))
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return self._places.statistics().tasks_waiting if self._places else 0
 
     async def _take_place(self, timeout_s: float | None) -> None:
         if self._places is None:

@@ -86,7 +86,7 @@ _HEAD = {
     "updated_at": "2026-11-22T05:00:00.002138Z",
 }
 _PROCESS = {"instance": "316917845b3a", "scope": "process"}
-_OUTBOX = {**_PROCESS, "waiting": 1, "set_aside": 0, "oldest_age_s": 3.2, "bytes": 812, "paused": None}
+_OUTBOX = {"waiting": 1, "set_aside": 0, "oldest_age_s": 3.2, "bytes": 812, "paused": None}
 _ENTRY = {
     "id": 7,
     "turn_id": TURN,
@@ -100,8 +100,6 @@ _ENTRY = {
     "reason": None,
 }
 _LIMITER = {
-    **_PROCESS,
-    "reverts_on_restart": True,
     "mode": "fixed",
     "min": 1,
     "max": 64,
@@ -137,6 +135,54 @@ _LIMITER = {
             "who": "Mori",
             "why": "the afternoon's lesson",
             "times": 1,
+        }
+    ],
+}
+
+_ROLLOUT = {"chat": {"optimized": True, "percent": 50.0}, "agent": {"optimized": True, "percent": 100.0}, "by": "user"}
+_TURN = {
+    "turn_id": TURN,
+    "trace_id": TRACE,
+    "conversation_id": CONVERSATION,
+    "plan": "concurrent",
+    "surface": "chat",
+    "outcome": "ok",
+    "error_type": None,
+    "details": {"model": "gpt-4o-mini", "finish": "stop", "saved": "database", "history_count": 20},
+    "ended_at": "2026-11-22T05:00:00.004Z",
+    "performance_metrics": {**_TIMES, "total_time": 1.49},
+}
+_POOL = {"active": 1, "idle": 4, "waiting": 0}
+_SUPPORT = {
+    "versions": {"nursery-chat": "0.1.0", "python": "3.11.7", "trio": "0.35.0", "httpx": "0.28.1"},
+    "started_at": "2026-11-22T01:00:00+00:00",
+    "uptime_seconds": 14400.2,
+    "readiness": {"status": "ready", "degraded": []},
+    "now": {
+        "users_active": 41,
+        "turns_inflight": 3,
+        "connections": 12,
+        "tasks": 38,
+        "memory_bytes": 98566144,
+        "turn_log_dropped": 0,
+        "refusals": {"user": 2, "auth": 0},
+        "model_failures": {"http_429": 1},
+    },
+    "breakers": {"model": "closed", "database": "closed"},
+    "upstreams": {"model": _POOL, "database": _POOL},
+    "outbox": _OUTBOX,
+    "rollout": {**_ROLLOUT, "users": 0},
+    "settings": {"BIND": "127.0.0.1:8000", "OPENAI_API_KEY": "**********"},
+    "errors": [
+        {
+            "time": "2026-11-22T04:58:01.204+00:00",
+            "level": "warning",
+            "event": "database.retry",
+            "logger": "app.clients.supabase",
+            "trace_id": TRACE,
+            "turn_id": TURN,
+            "error": "PGRST001",
+            "wait_s": 0.09,
         }
     ],
 }
@@ -195,35 +241,13 @@ ANSWERS: dict[str, Any] = {
     "messages_ui": _UI_ROWS,
     "conversation": _HEAD,
     "conversations": [_HEAD],
-    "limiter": _LIMITER,
-    "rollout": {
-        **_PROCESS,
-        "chat": {"optimized": True, "percent": 50.0},
-        "agent": {"optimized": True, "percent": 100.0},
-        "by": "user",
-        "users": [],
-        "reverts_on_restart": True,
-    },
-    "turns": {
-        **_PROCESS,
-        "turns": [
-            {
-                "turn_id": TURN,
-                "trace_id": TRACE,
-                "conversation_id": CONVERSATION,
-                "plan": "concurrent",
-                "surface": "chat",
-                "outcome": "ok",
-                "error_type": None,
-                "details": {"model": "gpt-4o-mini", "finish": "stop", "saved": "database", "history_count": 20},
-                "ended_at": "2026-11-22T05:00:00.004Z",
-                "performance_metrics": {**_TIMES, "total_time": 1.49},
-            }
-        ],
-    },
+    "limiter": {**_PROCESS, "reverts_on_restart": True, **_LIMITER},
+    "rollout": {**_PROCESS, **_ROLLOUT, "users": [], "reverts_on_restart": True},
+    "turns": {**_PROCESS, "turns": [_TURN]},
     "settings": {**_PROCESS, "settings": {"BIND": "127.0.0.1:8000", "OPENAI_API_KEY": "**********"}},
-    "outbox": {**_OUTBOX, "entries": [_ENTRY]},
-    "outbox_changed": {**_OUTBOX, "reverts_on_restart": False},
+    "outbox": {**_PROCESS, **_OUTBOX, "entries": [_ENTRY]},
+    "support": {**_PROCESS, **_SUPPORT, "limiter": {**_LIMITER, "changes": []}, "turns": [_TURN]},
+    "outbox_changed": {**_PROCESS, **_OUTBOX, "reverts_on_restart": False},
 }
 PARTS: tuple[dict[str, Any], ...] = (
     {

@@ -111,6 +111,17 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="get",
+        rule="/ops/support",
+        id="support",
+        tag="ops",
+        summary="One document for a support request",
+        says="Versions, masked settings, the last turns' timings, errors without texts, users and turns at once.",
+        security="ops",
+        answers={200: one("Support", "How it is.", "support")},
+        codes=OPS,
+    ),
+    Operation(
+        method="get",
         rule="/ops/outbox",
         id="outbox",
         tag="ops",

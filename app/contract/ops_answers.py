@@ -54,7 +54,7 @@ class Pacer(TypedDict):
     tokens: Quota | None
 
 
-class LimiterChange(TypedDict):
+class SlotsChange(TypedDict):
     """A change of the number of slots; one that stands for several says how many."""
 
     at: datetime
@@ -62,15 +62,19 @@ class LimiterChange(TypedDict):
     after: Count
     reason: Reason
     mode: Mode
-    who: str
-    why: str
     times: Annotated[int, Field(ge=1)]
 
 
-class LimiterState(OfProcess):
+class LimiterChange(SlotsChange):
+    """A change of the number of slots, and what was said of it."""
+
+    who: str
+    why: str
+
+
+class LimiterNow(TypedDict):
     """The model limiter now; counts are since the start."""
 
-    reverts_on_restart: Literal[True]
     mode: Mode
     min: Annotated[int, Field(ge=1)]
     max: Annotated[int, Field(ge=1)]
@@ -91,7 +95,13 @@ class LimiterState(OfProcess):
     per_user_max: Count
     rejections: Rejections
     pacer: Annotated[Pacer | None, Field(description="Null until the host names a quota.")]
+
+
+class LimiterState(OfProcess, LimiterNow):
+    """The model limiter now; counts are since the start."""
+
     changes: list[LimiterChange]
+    reverts_on_restart: Literal[True]
 
 
 class RolloutShare(TypedDict):
@@ -118,7 +128,7 @@ class RecentTurn(TypedDict):
     trace_id: TraceId
     conversation_id: uuid.UUID | None
     plan: Literal["concurrent", "sequential"]
-    surface: Literal["chat", "agent"]
+    surface: Literal["chat", "stream", "agent"]
     outcome: Outcome
     error_type: str | None
     details: dict[str, Any]
@@ -138,7 +148,7 @@ class SettingsInForce(OfProcess):
     settings: dict[str, Any]
 
 
-class OutboxState(OfProcess):
+class OutboxNow(TypedDict):
     """What waits to be delivered to the database. `paused` says why it refuses deliveries altogether."""
 
     waiting: Count
@@ -146,6 +156,10 @@ class OutboxState(OfProcess):
     oldest_age_s: Seconds
     bytes: Count
     paused: str | None
+
+
+class OutboxState(OfProcess, OutboxNow):
+    """The outbox of a process."""
 
 
 class OutboxChanged(OutboxState):

@@ -10,6 +10,7 @@ from pydantic_core import core_schema
 
 from app.contract import answers, ops_answers
 from app.contract.parts import StreamPart
+from app.contract.support_answer import Support
 from app.errors import KINDS
 from app.ops.limiter_routes import CHANGES, LimiterBody
 from app.ops.rollout_routes import RolloutChange
@@ -37,6 +38,7 @@ ANSWERS: tuple[type, ...] = (
     ops_answers.SettingsInForce,
     ops_answers.OutboxListing,
     ops_answers.OutboxChanged,
+    Support,
 )
 NO_NUL = r"^[^\u0000]*$"
 NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"

@@ -96,7 +96,7 @@ class Observe:
             otel_context.detach(token)
             for act in facts.at_end:
                 act()
-            self._end(span, facts, method, time.perf_counter() - start, context)
+            self._end(span, facts, method, scope, time.perf_counter() - start, context)
 
     async def _answer(
         self,
@@ -128,10 +128,13 @@ class Observe:
         except (TypeError, ValueError, IndexError):
             return False
 
-    def _end(self, span: Span, facts: RequestFacts, method: str, seconds: float, context: Context) -> None:
-        labels: dict[str, str | int] = {names.HTTP_METHOD: method}
+    def _end(
+        self, span: Span, facts: RequestFacts, method: str, scope: HTTPScope, seconds: float, context: Context
+    ) -> None:
+        labels: dict[str, str | int] = {names.HTTP_METHOD: method, names.URL_SCHEME: scope["scheme"]}
         if facts.route is not None:
             labels[names.HTTP_ROUTE] = facts.route
+            span.set_attribute(names.URL_PATH, facts.route)
             span.update_name(f"{method} {facts.route}")
         if facts.status is not None:
             labels[names.HTTP_STATUS] = facts.status

@@ -101,7 +101,7 @@ class Turns:
                 turn_id=str(turn.request.turn_id),
                 user_id=turn.request.user_id,
                 trace_id=turn.trace_id,
-                surface=turn.request.surface,
+                surface="stream" if told else turn.request.surface,
                 plan=turn.request.plan,
                 watcher=turn.feed if told else None,
             )

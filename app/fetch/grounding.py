@@ -1,7 +1,7 @@
 """The fetch stage: conversation and project, each with its own deadline; at the same time, in the concurrent plan."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from app.fetch.earlier import EarlierFetch
 from app.fetch.history import HistoryFetch, admission_time
 from app.fetch.project import ProjectFetch, names_project
 from app.standing import turn_named
-from app.turn import Conversation, EarlierTurn, Grounding, Project, TurnRequest
+from app.turn import Conversation, EarlierTurn, Grounding, Project, StoredMessage, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import TurnTrace
 
@@ -59,6 +59,7 @@ class GroundingFetch:
             count = len(conversation.messages)
             stage.set({names.CHAT_HISTORY_COUNT: count, names.CHAT_CONTEXT_PRESENT: found.project is not None})
         trace.identify(str(conversation.id))
+        trace.instruments.history_size.record(_text_bytes(conversation.messages), context=trace.context)
         admitted_at = admission_time(trace.clock.wall(trace.clock.now()), conversation)
         if found.earlier is not None:
             conversation = _without(found.earlier, request, conversation)
@@ -119,6 +120,12 @@ class GroundingFetch:
             log.warning("fetch.project.failed", extra={"error": fault.error_type, "turn_id": trace.turn_id})
         else:
             found.missing = False
+
+
+def _text_bytes(messages: Sequence[StoredMessage]) -> int:
+    """Return how long the messages' texts are in UTF-8; half a surrogate pair counts as three bytes."""
+    texts = (message.message for message in messages)
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 @contextmanager

@@ -67,22 +67,23 @@ def limiter_routes(rules: OpsRules, limiter: Limiter) -> Blueprint:
 
 
 def _answer(rules: OpsRules, limiter: Limiter) -> Response:
+    return ops_answer(rules, {"reverts_on_restart": True, **limiter_state(limiter)})
+
+
+def limiter_state(limiter: Limiter) -> dict[str, Any]:
+    """Return the limiter as it is now."""
     gate = limiter.gate
-    return ops_answer(
-        rules,
-        {
-            "reverts_on_restart": True,
-            "mode": limiter.mode,
-            "min": limiter.bounds.minimum,
-            "max": limiter.bounds.maximum,
-            **_of_gate(gate.statistics()),
-            "queue_max": gate.queue_max,
-            "queue_timeout_seconds": gate.queue_timeout_s,
-            "per_user_max": gate.per_user_max,
-            **_of_host(limiter.steering.statistics()),
-            "changes": [_shown(change) for change in gate.changes],
-        },
-    )
+    return {
+        "mode": limiter.mode,
+        "min": limiter.bounds.minimum,
+        "max": limiter.bounds.maximum,
+        **_of_gate(gate.statistics()),
+        "queue_max": gate.queue_max,
+        "queue_timeout_seconds": gate.queue_timeout_s,
+        "per_user_max": gate.per_user_max,
+        **_of_host(limiter.steering.statistics()),
+        "changes": [_shown(change) for change in gate.changes],
+    }
 
 
 def _of_gate(now: GateStatistics) -> dict[str, Any]:

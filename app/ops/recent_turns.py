@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from app.respond.chat_body import iso_timestamp
@@ -23,7 +24,11 @@ class RecentTurns:
 
     def listing(self, min_seconds: float = 0.0, outcome: str | None = None) -> list[dict[str, Any]]:
         """Return the turns, newest first, that took at least `min_seconds` and, when asked, ended as `outcome`."""
-        return [_shown(turn) for turn in self._matching(min_seconds, outcome)]
+        return [shown_turn(turn) for turn in self._matching(min_seconds, outcome)]
+
+    def newest(self, count: int) -> list[TurnFacts]:
+        """Return the last turns, at most so many, newest first."""
+        return [*islice(reversed(self._turns), count)]
 
     def _matching(self, min_seconds: float, outcome: str | None) -> Iterator[TurnFacts]:
         for turn in reversed(self._turns):
@@ -31,7 +36,8 @@ class RecentTurns:
                 yield turn
 
 
-def _shown(turn: TurnFacts) -> dict[str, Any]:
+def shown_turn(turn: TurnFacts) -> dict[str, Any]:
+    """Return a turn as ops see it."""
     shown = asdict(turn)
     shown["ended_at"] = iso_timestamp(shown.pop("ended_at_ns"))
     shown["performance_metrics"] = shown.pop("timings")

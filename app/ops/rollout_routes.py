@@ -64,17 +64,19 @@ def rollout_routes(rules: OpsRules, rollout: Rollout) -> Blueprint:
         except ValidationError as exc:
             raise CallerFault("invalid_request", fields=sentences(exc)) from None
         before, rollout.rules = rollout.rules, wanted.applied_to(rollout.rules)
-        log.warning("ops.rollout.changed", extra={"before": _logged(before), "after": _logged(rollout.rules)})
+        counted = {"before": rollout_counted(before), "after": rollout_counted(rollout.rules)}
+        log.warning("ops.rollout.changed", extra=counted)
         return _answer(rules, rollout)
 
     return routes
 
 
 def _answer(rules: OpsRules, rollout: Rollout) -> Response:
-    return ops_answer(rules, {**_shown(rollout.rules), "reverts_on_restart": True})
+    return ops_answer(rules, {**rollout_state(rollout.rules), "reverts_on_restart": True})
 
 
-def _shown(rules: RolloutRules) -> dict[str, Any]:
+def rollout_state(rules: RolloutRules) -> dict[str, Any]:
+    """Return the rules as they are now."""
     return {
         **{name: {"optimized": share.optimized, "percent": share.percent} for name, share in _features(rules)},
         "by": rules.by,
@@ -82,9 +84,9 @@ def _shown(rules: RolloutRules) -> dict[str, Any]:
     }
 
 
-def _logged(rules: RolloutRules) -> dict[str, Any]:
-    """Return the rules for the log, which is not told who is listed, but how many."""
-    return {**_shown(rules), "users": len(rules.users)}
+def rollout_counted(rules: RolloutRules) -> dict[str, Any]:
+    """Return the rules for the log and for support, which are not told who is listed, but how many."""
+    return {**rollout_state(rules), "users": len(rules.users)}
 
 
 def _features(rules: RolloutRules) -> list[tuple[str, Share]]:

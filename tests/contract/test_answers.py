@@ -171,7 +171,7 @@ def test_conversations(user: httpx.Client, recorder: Recorder) -> None:
 
 def test_ops(ops: httpx.Client, recorder: Recorder) -> None:
     """What the people who run the server are answered, before and after changes, and who they are not."""
-    paths = ("limiter", "rollout", "turns", "settings", "outbox")
+    paths = ("limiter", "rollout", "turns", "settings", "outbox", "support")
     for path in paths:
         ops.get(f"/ops/{path}")
         ops.get(f"/ops/{path}", headers={"authorization": "Bearer wrong"})

@@ -19,6 +19,7 @@ from quart import Response
 
 from app import bootstrap
 from app.clients.breaker import Breaker
+from app.clients.pools import Pools
 from app.clients.ports import ChatDatabase
 from app.conversations import ConversationHead
 from app.edge.application import THREAD_FROM_BYTES, json_response
@@ -64,7 +65,11 @@ class BreakingDatabase(MemoryDatabase):
 
 @asynccontextmanager
 async def open_breaking(
-    settings: Settings, services: trio.Nursery, providers: Providers, breaker: Breaker | None = None
+    settings: Settings,
+    services: trio.Nursery,
+    providers: Providers,
+    breaker: Breaker | None = None,
+    pools: Pools | None = None,
 ) -> AsyncIterator[ChatDatabase]:
     yield cast(ChatDatabase, BreakingDatabase())  # which has of it what these tests ask
 

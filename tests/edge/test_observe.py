@@ -20,6 +20,7 @@ from telemetry.sampling import PeerSampler
 from tests.standins import SpanCount, Watched, watched
 
 DURATION = "http.server.request.duration"
+HTTP = {"url.scheme": "http"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PROXY, STRANGER = "10.1.2.3", "203.0.113.9"
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
@@ -75,9 +76,13 @@ class Edge:
         self.app = Observe(inner, tracer, self.sent.seen.telemetry.instruments.http_duration, TRUSTED)
 
     async def request(
-        self, *headers: tuple[bytes, bytes], method: str = "GET", client: Sequence[Any] | None = (STRANGER, 1)
+        self,
+        *headers: tuple[bytes, bytes],
+        method: str = "GET",
+        path: str = "/x",
+        client: Sequence[Any] | None = (STRANGER, 1),
     ) -> Sent:
-        scope: Any = {"type": "http", "method": method, "scheme": "http", "path": "/x", "headers": list(headers)}
+        scope: Any = {"type": "http", "method": method, "scheme": "http", "path": path, "headers": list(headers)}
         scope["client"] = client
         await self.app(scope, receive, self.keep)
         return self.sent
@@ -149,19 +154,26 @@ async def test_requests_do_not_share_their_facts(autojump_clock: MockClock) -> N
 async def test_span_and_histogram_name_route_method_and_status(autojump_clock: MockClock) -> None:
     """The route, never the path, is the label, and the span's name has it."""
     sent = await Edge(answering_with(201, "/things/<id>")).request(method="POST")
-    labels = {"http.request.method": "POST", "http.route": "/things/<id>", "http.response.status_code": 201}
+    labels = {**HTTP, "http.request.method": "POST", "http.route": "/things/<id>", "http.response.status_code": 201}
     assert sent.attributes() == labels
     assert sent.span().name == "POST /things/<id>"
     assert sent.span().kind is SpanKind.SERVER
-    assert dict(sent.span().attributes or {}) == {**labels, "url.scheme": "http"}
+    assert dict(sent.span().attributes or {}) == {**labels, "url.path": "/things/<id>"}
 
 
 async def test_an_unknown_address_has_no_route(autojump_clock: MockClock) -> None:
     """What no route matched is not labelled by its path: those are without number."""
     sent = await Edge(answering_with(404)).request()
-    assert sent.attributes() == {"http.request.method": "GET", "http.response.status_code": 404}
+    assert sent.attributes() == {**HTTP, "http.request.method": "GET", "http.response.status_code": 404}
     assert sent.span().name == "GET"
     assert sent.span().status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/a b\u00e9", "/\ud800", "/" + "x" * 1000])
+async def test_a_path_of_no_route_is_not_shown(path: str, autojump_clock: MockClock) -> None:
+    """What a stranger wrote as a path that no route matched is on no span."""
+    sent = await Edge(answering_with(404)).request(path=path)
+    assert "url.path" not in (sent.span().attributes or {})
 
 
 @pytest.mark.parametrize(
@@ -169,8 +181,11 @@ async def test_an_unknown_address_has_no_route(autojump_clock: MockClock) -> Non
     [("PATCH", "PATCH"), ("OPTIONS", "OPTIONS"), ("BREW", "_OTHER"), ("get", "_OTHER"), ("X" * 1000, "_OTHER")],
 )
 async def test_an_unknown_method_is_other(method: str, label: str, autojump_clock: MockClock) -> None:
-    """A stranger cannot make up label values."""
-    assert (await Edge().request(method=method)).attributes()["http.request.method"] == label
+    """A stranger cannot make up label values, and the span has nothing that they wrote."""
+    sent = await Edge().request(method=method)
+    assert sent.attributes()["http.request.method"] == label
+    assert (sent.span().attributes or {})["http.request.method"] == label
+    assert "http.request.method_original" not in (sent.span().attributes or {})
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, None), (404, None), (499, None), (500, "500"), (503, "503")])
@@ -192,6 +207,7 @@ async def test_a_span_ends_once_when_the_app_fails(autojump_clock: MockClock, ca
     sent = await Edge(failing).request()
     assert sent.span().status.status_code is StatusCode.ERROR
     assert sent.attributes() == {
+        **HTTP,
         "http.request.method": "GET",
         "http.response.status_code": 500,
         "error.type": "500",
@@ -254,7 +270,7 @@ async def test_a_span_ends_once_when_the_client_leaves(autojump_clock: MockClock
         await edge.request()
     assert client.cancelled_caught
     assert edge.sent.span().status.status_code is StatusCode.ERROR
-    assert edge.sent.attributes() == {"http.request.method": "GET", "error.type": "cancelled"}
+    assert edge.sent.attributes() == {**HTTP, "http.request.method": "GET", "error.type": "cancelled"}
     assert not get_current_span().get_span_context().is_valid
 
 
@@ -270,7 +286,7 @@ async def test_a_client_that_leaves_in_mid_stream_leaves_one_ended_span(autojump
     edge = Edge(streaming)
     with trio.move_on_after(2.5):
         await edge.request()
-    assert edge.sent.attributes() == {"http.request.method": "GET", "http.response.status_code": 200}
+    assert edge.sent.attributes() == {**HTTP, "http.request.method": "GET", "http.response.status_code": 200}
     assert edge.sent.span().name == "GET"
 
 

@@ -124,7 +124,7 @@ PROBLEM = {"errors": ["total_tokens: must be a whole number from 1 to 10000", "m
         (200, document(waiting="\x1b[31m"), None, "another document than a limiter's (waiting: "),
         (200, json.dumps(document(oldest_wait_seconds=float("inf"))).encode(), None, "(oldest_wait_seconds: "),
         (200, document(changes=[{**CHANGE, "at": "\x1b[2J"}]), None, "(changes.0.at: "),
-        (200, b" " * (1 << 21), None, "sends more than any limiter has to say"),
+        (200, b" " * (1 << 21), None, "sends more than any server of ours has to say"),
         (302, {}, None, "answers 302, as no server of ours would"),
     ],
 )

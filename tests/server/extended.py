@@ -5,9 +5,11 @@
 `GET /test/flood/<size>`    so many bytes, as fast as they are taken
 `GET /test/tokens`          how many callers' tokens there are in the process
 `GET /test/fail/<how>`      `raises`; `cancelled`: fails in its clean-up when the client leaves; `late`: in its answer
+`GET /test/stall/<s>`       holds the event loop for so many seconds
 """
 
 import gc
+import time
 from collections.abc import AsyncIterator
 
 import trio
@@ -48,6 +50,11 @@ def add_routes(parts: bootstrap.Parts) -> None:
             nursery.start_soon(trio.sleep_forever)
             nursery.start_soon(failing_in_clean_up)
         raise AssertionError("never reached")
+
+    @routes.get("/test/stall/<float:seconds>")
+    async def stall(seconds: float) -> str:
+        time.sleep(seconds)  # noqa: ASYNC251 - that is what it is for
+        return "done"
 
     parts.quart.register_blueprint(routes)
 

@@ -4,7 +4,7 @@ They are the embedded model and the embedded database themselves, so what they a
 """
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from app.clients.in_process import AsgiApp, Message
-from app.embedded.postgrest import open_embedded_supabase
+from app.embedded.postgrest import SHIPPED_SCHEMA, open_embedded_supabase
 from app.embedded.scripted_model import ScriptedModel
 
 START_S = 10.0
@@ -97,12 +97,14 @@ def model_host(around: Around = _as_it_is) -> Iterator[Neighbour]:
 
 
 @contextmanager
-def database_host(path: Path, around: Around = _as_it_is) -> Iterator[Neighbour]:
+def database_host(
+    path: Path, around: Around = _as_it_is, schema: Sequence[Path] = SHIPPED_SCHEMA
+) -> Iterator[Neighbour]:
     """Serve the embedded database at `path`, with something `around` it; `SUPABASE_URL` is its URL."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsgiApp]:
-        async with open_embedded_supabase(path) as app:
+        async with open_embedded_supabase(path, schema=schema) as app:
             yield around(app)
 
     with _served(opened) as neighbour:

@@ -1,12 +1,7 @@
 """The page /metrics, judged by a real Prometheus that scrapes it."""
 
-import json
-import socket
-import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -21,9 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_trace_id, set_span_in_context
 
 from telemetry.openmetrics import Scrape
-from tests.needs import need_program
-
-WAIT_S = 30.0
+from tests.prometheus import WAIT_S, prometheus, shortened
 
 
 @dataclass
@@ -72,36 +66,8 @@ def target(scrape: Scrape) -> Iterator[Target]:
         server.server_close()
 
 
-@contextmanager
-def prometheus(program: str, port: int, folder: Path) -> Iterator[str]:
-    """Run a Prometheus that scrapes `port` twice a second; yields its API's address."""
-    config = folder / "prometheus.yml"
-    job = {"job_name": "chat", "scrape_interval": "500ms", "scrape_timeout": "500ms"}
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]  # type: ignore[assignment]
-    config.write_text(json.dumps({"scrape_configs": [job]}))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
-    command += [f"--web.listen-address={listen}", "--enable-feature=exemplar-storage"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            yield f"http://{listen}/api/v1"
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def ask(api: str, path: str, **parameters: str) -> Any:
-    """Return `data` of an answer of Prometheus's API."""
-    with urllib.request.urlopen(f"{api}/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
-        return json.load(answer)["data"]
-
-
 def test_prometheus_stores_values_and_exemplars(tmp_path: Path) -> None:
     """Prometheus scrapes the OpenMetrics form without an error and finds buckets, counters and the trace of a turn."""
-    program = need_program("prometheus", "apt-get install prometheus")
     reader = InMemoryMetricReader()
     resource = Resource({"service.name": "nursery-chat"})
     meter = MeterProvider([reader], resource, shutdown_on_exit=False).get_meter("test")
@@ -110,22 +76,36 @@ def test_prometheus_stores_values_and_exemplars(tmp_path: Path) -> None:
     duration = meter.create_histogram("chat.turn.duration", unit="s", explicit_bucket_boundaries_advisory=[0.1, 1, 10])
     duration.record(0.5, {"outcome": "ok"}, context=set_span_in_context(span))
     started = time.time()
-    with target(Scrape(reader.get_metrics_data)) as page, prometheus(program, page.port, tmp_path) as api:
-        page.wait_for_scrapes(3)  # so that the first two are stored
-        (scraped,) = ask(api, "targets")["activeTargets"]
-        (warnings,) = ask(api, "query", query="chat_warnings_total")["result"]
-        (bucket,) = ask(api, "query", query='chat_turn_duration_seconds_bucket{le="1.0"}')["result"]
-        (info,) = ask(api, "query", query="target_info")["result"]
-        (found,) = ask(
-            api,
-            "query_exemplars",
-            query="chat_turn_duration_seconds_bucket",
-            start=str(started - 60),
-            end=str(started + 600),
-        )
+    with target(Scrape(reader.get_metrics_data)) as page:
+        url = f"http://127.0.0.1:{page.port}"
+        with prometheus(tmp_path, [("chat", url, None)], scrape_interval="500ms") as asked:
+            page.wait_for_scrapes(3)  # so that the first two are stored
+            (scraped,) = asked.targets()
+            (warnings,) = asked.query("chat_warnings_total")
+            (bucket,) = asked.query('chat_turn_duration_seconds_bucket{le="1.0"}')
+            (info,) = asked.query("target_info")
+            (exemplar,) = asked.exemplars("chat_turn_duration_seconds_bucket", started - 60, started + 600)
     assert (scraped["health"], scraped["lastError"]) == ("up", "")
     assert set(page.accepted) == {"application/openmetrics-text; version=1.0.0; charset=utf-8"}
-    assert (warnings["metric"]["kind"], warnings["value"][1]) == ('odd "\\\n text', "3")
-    assert bucket["value"][1] == "1"
-    assert info["metric"]["service_name"] == "nursery-chat"
-    assert found["exemplars"][0]["labels"]["trace_id"] == format_trace_id(span.get_span_context().trace_id)
+    assert (warnings.labels["kind"], warnings.value) == ('odd "\\\n text', 3)
+    assert bucket.value == 1
+    assert info.labels["service_name"] == "nursery-chat"
+    assert exemplar["labels"]["trace_id"] == format_trace_id(span.get_span_context().trace_id)
+
+
+@pytest.mark.parametrize(
+    ("whole", "short"),
+    [
+        ("rate(x[5m]) > 2", "rate(x[20s]) > 2"),
+        ("rate(x[5s])", "rate(x[5s])"),
+        ("x[1h30m] offset 1d", "x[20s] offset 20s"),
+        ("max_over_time(x[1h:5m])", "max_over_time(x[20s:1s])"),
+        ("max_over_time(x[1h:])", "max_over_time(x[20s:1s])"),
+        ("x offset 500ms", "x offset 500ms"),
+        ('x{name=~"[5m]?"} offset 1w', 'x{name=~"[5m]?"} offset 20s'),
+        ("a[6h] > 1 or b[3d] unless b offset 3d", "a[20s] > 1 or b[20s] unless b offset 20s"),
+    ],
+)
+def test_ranges_are_cut(whole: str, short: str) -> None:
+    """No range and no offset of an expression is longer than asked for; what only looks like one stays."""
+    assert shortened(whole, 20) == short

@@ -1,4 +1,4 @@
-"""The client of `/ops/limiter`: one request, its deadline, and what each way to fail means for whoever runs the server.
+"""The client of `/ops/limiter` and its like: one request, its deadline, what each way to fail means for who runs it.
 
 The token goes into one header, and into no text: whatever is raised here names the address only.
 """
@@ -19,9 +19,10 @@ from app.errors import StartError
 from app.loopback import is_loopback
 from app.ops.limiter_cli.document import Limiter, plain
 
+LIMITER = "/ops/limiter"
 DEADLINE_S = 5.0
 MOST_BYTES = 1 << 20
-"""Some fifty times the longest document; who sends more is no server of ours."""
+"""Over twice the longest document, which is `/ops/support` (400 kB); who sends more is no server of ours."""
 
 
 class UnreachableError(StartError):
@@ -45,11 +46,11 @@ class OpsServer:
     deadline_s: float = DEADLINE_S
 
 
-class LimiterClient:
+class OpsClient:
     """Asks one server, over one connection; `connected` makes it."""
 
-    def __init__(self, server: OpsServer, http: httpx.AsyncClient) -> None:
-        self.address = f"{server.url.rstrip('/')}/ops/limiter"
+    def __init__(self, server: OpsServer, http: httpx.AsyncClient, path: str = LIMITER) -> None:
+        self.address = f"{server.url.rstrip('/')}{path}"
         self._server = server
         self._http = http
 
@@ -80,7 +81,7 @@ class LimiterClient:
             async for piece in response.aiter_bytes():  # to the end: the deadline is the bound of that
                 body += piece if len(body) <= MOST_BYTES else b""
         if len(body) > MOST_BYTES:
-            raise StartError(f"{self.address} sends more than any limiter has to say")
+            raise StartError(f"{self.address} sends more than any server of ours has to say")
         if response.status_code != 200:
             raise self._refusal(response.status_code, body)
         return body
@@ -102,8 +103,8 @@ class LimiterClient:
 
 
 @asynccontextmanager
-async def connected(server: OpsServer) -> AsyncIterator[LimiterClient]:
-    """Open a client until the block ends.
+async def connected(server: OpsServer, path: str = LIMITER) -> AsyncIterator[OpsClient]:
+    """Open a client of that path until the block ends.
 
     Raises:
         StartError: the address is none.
@@ -115,7 +116,7 @@ async def connected(server: OpsServer) -> AsyncIterator[LimiterClient]:
     async with httpx.AsyncClient(
         headers=headers, verify=trusted, proxy=proxy, trust_env=False, timeout=server.deadline_s
     ) as http:
-        yield LimiterClient(server, http)
+        yield OpsClient(server, http, path)
 
 
 def document_of(body: bytes, address: str) -> Limiter:

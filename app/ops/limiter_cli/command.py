@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from app.errors import StartError
-from app.ops.limiter_cli.client import LimiterClient, OpsServer, UnreachableError, connected, document_of, text_of
+from app.ops.limiter_cli.client import OpsClient, OpsServer, UnreachableError, connected, document_of, text_of
 from app.ops.limiter_cli.history import Look, kept
 from app.ops.limiter_cli.options import change_in
 from app.ops.limiter_cli.view import ASCII, BLOCKS, frame
@@ -89,7 +89,7 @@ async def _watch(server: OpsServer, console: Console) -> None:
         console.print(view.frame())
 
 
-async def _look_for_ever(client: LimiterClient, view: "_View", live: Live) -> None:
+async def _look_for_ever(client: OpsClient, view: "_View", live: Live) -> None:
     while True:
         next_at = trio.current_time() + EVERY_S
         await view.look(client)
@@ -111,7 +111,7 @@ class _View:
         self._console = console
         self._looks: list[Look] = []
 
-    async def look(self, client: LimiterClient) -> None:
+    async def look(self, client: OpsClient) -> None:
         try:
             limiter = document_of(await client.ask(), client.address)
         except UnreachableError as exc:
