@@ -6,11 +6,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import trio
 
 from app.errors import StartError
+from app.ops.doctor import add_options as add_doctor_options
 from app.ops.limiter_cli.options import add_options as add_limiter_options
 from app.ops.whatif.command import add_options as add_what_if_options
 from app.ops.whatif.command import run as answer_what_if
@@ -19,9 +20,16 @@ from app.settings import Settings, load_settings, proxy_for
 from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
 
+if TYPE_CHECKING:
+    from app.ops.limiter_cli.client import OpsServer
+
 CANNOT_START = 2
 NOT_ALL_DELIVERED = 1
 LONGEST_MINUTES = 366 * 24 * 60
+CANNOT = {
+    "outbox": "deliver", "whatif": "tell", "limiter": "do that", "token": "make a token", "doctor": "examine",
+}  # fmt: skip
+"""What a command cannot do, where it is not to start."""
 
 
 def main() -> int:
@@ -44,6 +52,8 @@ def main() -> int:
     commands.add_parser("openapi", help="print the contract of the HTTP API, OpenAPI 3.1; docs/openapi.json is a copy")
     limiter = commands.add_parser("limiter", help="look at the limiter of a running server, live, and set it")
     add_limiter_options(limiter)
+    doctor = commands.add_parser("doctor", help="check everything the server needs, and say what to do")
+    add_doctor_options(doctor)
     arguments = parser.parse_args()
     try:
         match arguments.command:
@@ -59,15 +69,15 @@ def main() -> int:
                 return _limiter(arguments)
             case "openapi":
                 return _openapi()
+            case "doctor":
+                return _doctor(arguments)
             case _:
                 return _serve()
     except* StartError as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        what = {"outbox": "deliver", "whatif": "tell", "limiter": "do that", "token": "make a token"}.get(
-            arguments.command, "start"
-        )
+        what = CANNOT.get(arguments.command, "start")
         _say(f"nursery-chat cannot {what}: {error}", sys.stderr)
     return CANNOT_START
 
@@ -103,17 +113,20 @@ def _what_if(arguments: argparse.Namespace) -> int:
 
 def _limiter(arguments: argparse.Namespace) -> int:
     settings = load_settings()
-    from app.ops.limiter_cli.client import OpsServer
     from app.ops.limiter_cli.command import run as show_limiter  # only now: nobody else needs rich
 
-    token = settings.ops_token.get_secret_value() if settings.ops_token else None
-    server = OpsServer(
-        url=arguments.url or _own_url(settings),
-        token=token if arguments.token is None else arguments.token,
-        proxy_for=proxy_for,
-    )
-    show_limiter(arguments, server, _say)
+    show_limiter(arguments, _ops_server(settings, arguments.url, arguments.token), _say)
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    log_to(level="critical")  # what goes wrong is told by the report
+    from app.bootstrap.doctor import examine  # only now, as for serving
+    from app.ops.doctor.command import Doctor, run
+    from app.ops.versions import versions
+
+    doctor = Doctor(load=load_settings, examine=examine, server=_ops_server, versions=versions, say=_say)
+    return run(arguments, doctor)
 
 
 def _openapi() -> int:
@@ -121,6 +134,13 @@ def _openapi() -> int:
 
     _say(rendered(indent=2))
     return 0
+
+
+def _ops_server(settings: Settings, url: str | None, token: str | None = None) -> "OpsServer":
+    from app.ops.limiter_cli.client import OpsServer  # only now: serving does not need it
+
+    own = settings.ops_token.get_secret_value() if settings.ops_token else None
+    return OpsServer(url=url or _own_url(settings), token=own if token is None else token, proxy_for=proxy_for)
 
 
 def _own_url(settings: Settings) -> str:

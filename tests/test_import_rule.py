@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.errors": set(),
     "app.deadlines": {"app.errors"},
     "app.addresses": set(),
-    "app.settings": {"app.errors", "app.loopback", "app.addresses"},
+    "app.settings": {"app.errors", "app.loopback", "app.addresses", "app.url_secrets"},
+    "app.url_secrets": set(),
     "app.loopback": set(),
     "app.caller_token": set(),
     "app.sqlite_wal": set(),
@@ -65,6 +66,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.ops.limiter_routes": HANDED_ON
     | {"app.ops", "app.admit", "app.receive.payload", "app.respond", "app.edge.application"},
     "app.ops.limiter_cli": {"app.errors", "app.loopback"},
+    "app.ops.support_routes": HANDED_ON | {"app.ops", "app.edge.application"},
+    "app.ops.versions": set(),
+    "app.ops.doctor": {
+        "app.errors",
+        "app.turn",
+        "app.settings",
+        "app.clients.ports",
+        "app.clients.probing",
+        "app.receive.auth.key_set",
+        "app.save.outbox_values",
+        "app.edge.accept",
+        "app.ops.limiter_cli.client",
+        "app.ops.support_routes",
+    },
     "app.ops.outbox_routes": HANDED_ON | {"app.ops", "app.save.outbox_values"},
     "app.clients": {"app.turn", "app.errors", "app.conversations", "app.caller_token"},
     "app.embedded": {"app.clients", "app.sqlite_wal"},
@@ -77,6 +92,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "app.bootstrap",
         "app.ops.whatif",
         "app.ops.limiter_cli",
+        "app.ops.doctor",
+        "app.ops.versions",
     }
     | {"app.receive.auth.tokens", "app.contract.routes"},
     "app": set(),
@@ -92,8 +109,14 @@ MAY_SWALLOW: dict[str, tuple[int, str]] = {
         1,
         "fetching keys: whatever a host does, it ends neither that nor the server",
     ),
+    "app.ops.doctor.steps": (
+        1,
+        "a check's boundary: its fault is a line of the report, and ends neither that nor the doctor",
+    ),
     "app.clients.in_process": (1, "the connection guard of an embedded service"),
     "telemetry.providers": (3, "exporter safety: telemetry never fails what it watches"),
+    "telemetry.recent_errors": (1, "the same: whoever logs is not failed by what keeps the line"),
+    "telemetry.trio_instrument": (1, "the same: a meter that breaks does not end the watching of the loop"),
 }
 READS_ENVIRONMENT = {"app.settings"}
 
