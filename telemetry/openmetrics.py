@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, Literal
 
+from opentelemetry import context as otel_context
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -85,7 +86,11 @@ class Scrape:
     def page(self, accept: str = "") -> tuple[str, str]:
         """Collect now and return (content type, text) for an `Accept` header. Blocks: call it in a worker thread."""
         with self._lock:
-            data = self._collect()
+            token = otel_context.attach(otel_context.Context())  # what is read now is of no trace
+            try:
+                data = self._collect()
+            finally:
+                otel_context.detach(token)
             families = list(families_of(data))
             self._remembered = remembered = remember(self._remembered, families)
         form = negotiate(accept)

@@ -179,6 +179,14 @@ def test_an_exemplar_leads_to_the_turn(server: ServerProcess) -> None:
     assert exemplars[body["trace_id"]] == body["performance_metrics"]["total_time"]
 
 
+def test_a_scrape_is_no_exemplar(server: ServerProcess) -> None:
+    """What is only read at a scrape carries no trace: the scrape's own would lead nowhere."""
+    families = metrics(server)
+    for name in ("process_cpu_time_seconds", "llm_limiter_changes", "otel_dropped"):
+        assert families[name].samples
+        assert not families[name].exemplars
+
+
 def test_the_users_of_the_last_minutes_are_counted(server: ServerProcess) -> None:
     """`chat_users_active` counts no user twice; rarely the sketch takes one for another."""
     before = server.gauge("chat_users_active")
