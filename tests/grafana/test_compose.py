@@ -36,7 +36,8 @@ OF_STYLE = (  # and one that would have `token` and `server` built twice
 
 
 def test_the_file_is_a_compose_file() -> None:
-    """The Compose Specification's schema and a linter find nothing but matters of taste."""
+    """The Compose Specification's schema and a linter find nothing but matters of taste; nor does Docker Compose itself,
+    where there is one: no package registry has it."""
     node = need_program("node", "apt-get install nodejs")
     if not DCLINT.exists():
         lack("dclint is not installed; to run this test: make traceql")
@@ -45,16 +46,11 @@ def test_the_file_is_a_compose_file() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = [(said["line"], said["message"]) for file in json.loads(done.stdout) for said in file["messages"]]
     assert (found, done.returncode) == ([], 0)
-
-
-def test_docker_compose_takes_it() -> None:
-    """Where there is a Docker Compose, `docker compose config` ends well. It cannot be had from a package registry."""
     docker = shutil.which("docker")
-    if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("there is no docker compose here")
-    command = [docker, "compose", "--file", str(COMPOSE_FILE), "--profile", "tools", "config", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    if docker and not subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        command = [docker, "compose", "--file", str(COMPOSE_FILE), "--profile", "tools", "config", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_port_is_on_loopback() -> None:
