@@ -36,8 +36,10 @@ OF_STYLE = (  # and one that would have `token` and `server` built twice
 
 
 def test_the_file_is_a_compose_file() -> None:
-    """The Compose Specification's schema and a linter find nothing but matters of taste; nor does Docker Compose itself,
-    where there is one: no package registry has it."""
+    """The Compose Specification's schema and a linter find nothing but matters of taste.
+
+    Nor does Docker Compose itself, where there is one: no package registry has it.
+    """
     node = need_program("node", "apt-get install nodejs")
     if not DCLINT.exists():
         lack("dclint is not installed; to run this test: make traceql")
