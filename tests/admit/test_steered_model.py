@@ -134,6 +134,21 @@ async def test_a_wait_for_a_quota_is_told_of(autojump_clock: MockClock) -> None:
     assert told.steering.statistics().refused == {"overload": 0, "quota": 0, "quota_wait": 0}
 
 
+async def test_what_the_machine_took_is_no_wait_for_a_quota(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some milliseconds that pass where nobody waits, on a busy machine, are not told of."""
+
+    async def preempted(_steering: Steering) -> None:
+        autojump_clock.jump(0.007)
+
+    monkeypatch.setattr(Steering, "room", preempted)
+    span = TracerProvider().get_tracer("test").start_span("chat m")
+    with use_span(span):
+        await Told(after(1.0)).ask()
+    assert paced_waits(span) == []
+
+
 def paced_waits(span: object) -> list[object]:
     assert isinstance(span, Span)
     return [(event.attributes or {}).get("llm.paced.wait") for event in span.events]

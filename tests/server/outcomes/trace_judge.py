@@ -137,7 +137,7 @@ def judge_spans(trace: Trace, turn: Turn, users: Set[str]) -> None:
         (span,) = trace.at(path)
         assert {name: span.attributes.get(name) for name in attributes} == dict(attributes), path
     events = tuple(name for path, span in _ours(trace) if _stage(path) == "llm" for name, _ in span.events)
-    assert events == turn.events
+    assert events == turn.events, [span.events for path, span in _ours(trace) if _stage(path) == "llm"]
     _judge_ids(trace, turn, users)
 
 
