@@ -17,9 +17,9 @@ whole length, and of shorter ones the longest counts. A loop that waits turns no
 rate of the buckets is of the tenths of a second in which the loop ran, and a quantile over it says: so many of these
 had no lag above this. What is above a bound of 0.1 s or more is a number of stalls.
 
-What that costs a chat turn (bench/loop_instrument.py, Python 3.11): 1.5 us for each turn of the loop, 1 us for each task.
-A turn that is alone has 84 and 5 of them, 1.4 % of its CPU; beside fifteen others 14 and 5.5, 0.3 %. Compared pair by
-pair, batches of turns with the instrument took 1.007 and 0.998 of the CPU of those without (medians of 200 pairs).
+What that costs a chat turn (bench/loop_instrument.py, Python 3.11): 1.5 us for each turn of the loop, 1 us a task. A
+turn that is alone has 84 and 5 of them, 1.4 % of its CPU; beside fifteen others 14 and 5.5, 0.3 %. Compared pair by
+pair, batches of turns with it took 1.007 and 0.998 of the CPU of those without (medians of 200 pairs).
 
 Rejected: `before_task_step` and `after_task_step` for each step (two calls for each of the 4 to 8 steps that a turn of
 a busy loop has); a task that sleeps and sees by how much it was late (it wakes an idle process, and halves a stall that
