@@ -19,5 +19,5 @@ async def _call(self: GroundingFetch, request: TurnRequest, trace: TurnTrace) ->
 
 if __name__ == "__main__":
     _well = GroundingFetch.__call__
-    GroundingFetch.__call__ = _call  # type: ignore[method-assign]
+    GroundingFetch.__call__ = _call  # type: ignore[method-assign]  # a bug, put where one might be
     extended.main()

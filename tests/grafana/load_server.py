@@ -28,5 +28,5 @@ if __name__ == "__main__":
     quick = partial(Breakers, model=Breaker("model", open_s=OPEN_S), database=Breaker("database", open_s=OPEN_S))
     bootstrap.Breakers = quick  # type: ignore[misc,assignment]  # the one place that makes them
     _well = GroundingFetch.__call__
-    GroundingFetch.__call__ = _call  # type: ignore[method-assign]
+    GroundingFetch.__call__ = _call  # type: ignore[method-assign]  # a bug, put where one might be
     main()
