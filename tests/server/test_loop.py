@@ -26,6 +26,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         settings = {"OPENAI_BASE_URL": f"{model.url}/v1", "SUPABASE_URL": database.url, "SUPABASE_KEY": "k"}
         with running(folder / "server", "tests.server.extended", AUTH_MODE="dev", **settings) as process:
             process.answer(f"First {AT_ONCE}")
+            assert (
+                process.http.get("/test/stall/0.15").status_code == 200
+            )  # the first observation: now there is a series
             yield process
 
 
