@@ -40,6 +40,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import Attributes
 
 from telemetry import names
+from telemetry.logs import TURN_FIELDS
 
 KNOWN_ADDRESSES = 256
 """Of hosts and tables: a few dozen."""
@@ -145,7 +146,10 @@ class _DiscreetProvider(TracerProvider):
 
 
 class _DiscreetTracer(Tracer):
-    """Makes spans that tell the class of an exception, never its message or stack: they may quote a URL."""
+    """Makes spans that tell the class of an exception, never its message or stack: they may quote a URL.
+
+    What is sent in a turn's tasks says the turn's plan.
+    """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -165,7 +169,13 @@ class _DiscreetTracer(Tracer):
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
     ) -> "_Current":
-        return _Current(self._tracer.start_span(name, context, kind, attributes, links, start_time, False, False))
+        told = {**(attributes or {}), **_plan_of_turn()}
+        return _Current(self._tracer.start_span(name, context, kind, told, links, start_time, False, False))
+
+
+def _plan_of_turn() -> dict[str, str]:
+    plan = TURN_FIELDS.get().get(names.CHAT_PLAN)
+    return {} if plan is None else {names.CHAT_PLAN: plan}
 
 
 class _Current:

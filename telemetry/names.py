@@ -45,8 +45,10 @@ AGENT_KEY: Final = "agent_processing_time"
 """The key that agent turns have besides, for stage AGENT."""
 FIRST_TOKEN_KEY: Final = "time_to_first_token"
 """The key that streamed turns have besides, from the turn's start on."""
-SHOWN_STAGES: Final = frozenset({DB_FETCH, LLM_QUEUE, LLM, AGENT, DB_SAVE})
-"""The stages that a stream shows live: those that replies have figures of."""
+SHOWN_STAGES: Final = frozenset(
+    {DB_FETCH, FETCH_CONVERSATION, FETCH_PROJECT, LLM_QUEUE, LLM, AGENT, SAVE_USER, DB_SAVE}
+)
+"""The stages that a stream shows live: those that replies have figures of, and what runs within and beside them."""
 
 # The span of a round in which the outbox's rows are delivered: a trace of its own.
 REPLAY: Final = "outbox.replay"

@@ -49,6 +49,10 @@ class StageClock:
         """Return the time of day, in nanoseconds since the epoch, of a reading of this clock."""
         return reading_ns + self._to_wall
 
+    def offset(self, reading_ns: int) -> float:
+        """Return how many seconds after the turn's start a reading of this clock was; never less than none."""
+        return max(0, reading_ns - self.started_ns) / 1e9
+
     def close(self, stage: str, start_ns: int) -> Reading:
         """Read the end of `stage`, which began at `start_ns`, and keep and return its reading."""
         reading = self.readings[stage] = Reading(start_ns, max(start_ns, self.now()))

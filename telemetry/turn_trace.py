@@ -37,6 +37,15 @@ class GatePassage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageFacts:
+    """A stage that ended: when it began, in seconds from the turn's start, and how long it took."""
+
+    stage: str
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnFacts:
     """What is known of a turn that ended: for the log line, for `/ops/turns`, and for whoever else listens.
 
@@ -54,6 +63,10 @@ class TurnFacts:
     timings: Mapping[str, float]
     details: Mapping[str, AttributeValue]
     ended_at_ns: int
+    stages: tuple[StageFacts, ...] = ()
+    """Every stage that ended, in the order in which they began."""
+    time_to_first_token: float | None = None
+    """In seconds from the turn's start; None where no token came, or nobody watched for it."""
     gate: GatePassage | None = None
     """None when the turn did not come as far as that."""
 
@@ -72,8 +85,8 @@ StageState = Literal["running", "done", "failed"]
 class Watcher(Protocol):
     """Is told of one turn while it runs. Must not wait, and must not raise."""
 
-    def stage(self, name: str, state: StageState, seconds: float | None) -> None:
-        """Hear that a stage begins, or how it ended after so many seconds."""
+    def stage(self, name: str, state: StageState, at_s: float, seconds: float | None) -> None:
+        """Hear that a stage begins so many seconds after the turn's start, or how it ended after `seconds`."""
 
     def let_in(self, conversation_id: str | None) -> None:
         """Hear that the turn waits for the model, or has it."""
@@ -297,7 +310,18 @@ class TurnTrace:
             timings=self.clock.performance_metrics(),
             details=dict(self.details),
             ended_at_ns=self.clock.wall(reading.end_ns),
+            stages=self._stages(),
+            time_to_first_token=self.clock.first_token().get(names.FIRST_TOKEN_KEY),
             gate=self._gate_passage(),
+        )
+
+    def _stages(self) -> tuple[StageFacts, ...]:
+        clock = self.clock
+        began = sorted(clock.readings.items(), key=lambda each: each[1].start_ns)
+        return tuple(
+            StageFacts(stage=name, at=clock.offset(reading.start_ns), seconds=reading.seconds)
+            for name, reading in began
+            if name != names.TURN
         )
 
     def _gate_passage(self) -> GatePassage | None:
@@ -336,7 +360,7 @@ class StageTrace:
         self.context = set_span_in_context(self._span) if self.turn.recording else self.turn.context
         self._token = otel_context.attach(self.context)
         if self.turn.watcher is not None:
-            self.turn.watcher.stage(self.name, "running", None)
+            self.turn.watcher.stage(self.name, "running", self.turn.clock.offset(self.start_ns), None)
         return self
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
@@ -364,7 +388,7 @@ class StageTrace:
         self.turn.instruments.stage_duration.record(reading.seconds, labels, context=self.context)
         if self.turn.watcher is not None:
             state: StageState = "done" if self.error_type is None else "failed"
-            self.turn.watcher.stage(self.name, state, reading.seconds)
+            self.turn.watcher.stage(self.name, state, self.turn.clock.offset(reading.start_ns), reading.seconds)
 
 
 def classify(error: BaseException) -> tuple[names.Outcome, str]:

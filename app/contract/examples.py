@@ -151,6 +151,12 @@ _TURN = {
     "details": {"model": "gpt-4o-mini", "finish": "stop", "saved": "database", "history_count": 20},
     "ended_at": "2026-11-22T05:00:00.004Z",
     "performance_metrics": {**_TIMES, "total_time": 1.49},
+    "stages": [
+        {"stage": "db_fetch", "at": 0.0, "seconds": 0.031},
+        {"stage": "llm", "at": 0.031, "seconds": 1.45},
+        {"stage": "db_save", "at": 1.486, "seconds": 0.004},
+    ],
+    "time_to_first_token": 0.42,
 }
 _POOL = {"active": 1, "idle": 4, "waiting": 0}
 _SUPPORT = {
@@ -248,6 +254,22 @@ ANSWERS: dict[str, Any] = {
     "outbox": {**_PROCESS, **_OUTBOX, "entries": [_ENTRY]},
     "support": {**_PROCESS, **_SUPPORT, "limiter": {**_LIMITER, "changes": []}, "turns": [_TURN]},
     "outbox_changed": {**_PROCESS, **_OUTBOX, "reverts_on_restart": False},
+    "console": {
+        **_PROCESS,
+        "auth": "dev",
+        "model": "gpt-4o-mini",
+        "links": {"jaeger": "http://127.0.0.1:16686/trace/{trace_id}", "grafana": None},
+        "status": "ready",
+        "dependencies": [
+            {"name": "model", "state": "ok", "note": None},
+            {"name": "database", "state": "trying", "note": None},
+            {"name": "identity", "state": "off", "note": "dev"},
+            {"name": "outbox", "state": "ok", "note": None},
+        ],
+        "limiter": {"reverts_on_restart": True, **_LIMITER},
+        "outbox": _OUTBOX,
+        "turns": {"considered": 1, "slowest": [_TURN]},
+    },
 }
 PARTS: tuple[dict[str, Any], ...] = (
     {
@@ -256,7 +278,7 @@ PARTS: tuple[dict[str, Any], ...] = (
         "messageMetadata": {"conversation_id": CONVERSATION, "turn_id": TURN, "trace_id": TRACE},
     },
     {"type": "start-step"},
-    {"type": "data-stage", "data": {"stage": "db_fetch", "state": "done", "seconds": 0.031}, "transient": True},
+    {"type": "data-stage", "data": {"stage": "db_fetch", "state": "done", "at": 0.0, "seconds": 0.031}, "transient": True},
     {"type": "data-queue", "data": {"position": 3, "estimated_wait": 1.2}, "transient": True},
     {"type": "text-start", "id": "text"},
     {"type": "text-delta", "id": "text", "delta": _ANSWER},

@@ -121,6 +121,14 @@ class RolloutState(OfProcess):
     reverts_on_restart: Literal[True]
 
 
+class RecentStage(TypedDict):
+    """A stage that ended: when it began, from the turn's start on, and how long it took."""
+
+    stage: str
+    at: Seconds
+    seconds: Seconds
+
+
 class RecentTurn(TypedDict):
     """A turn that ended: its times and the ids that lead to its rows and its trace; no text and no user."""
 
@@ -134,6 +142,8 @@ class RecentTurn(TypedDict):
     details: dict[str, Any]
     ended_at: datetime
     performance_metrics: PerformanceMetrics
+    stages: list[RecentStage]
+    time_to_first_token: Seconds | None
 
 
 class RecentTurns(OfProcess):

@@ -28,10 +28,11 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class StageShown:
-    """What a stage does, or how it ended after so many seconds."""
+    """What a stage does that began `at_s` seconds after the turn's start, or how it ended after so many."""
 
     stage: str
     state: StageState
+    at_s: float
     seconds: float | None
 
 
@@ -79,10 +80,10 @@ class TurnFeed:
         self._pieces.append(piece)
         self._text_at = self._next()
 
-    def stage(self, name: str, state: StageState, seconds: float | None) -> None:
+    def stage(self, name: str, state: StageState, at_s: float, seconds: float | None) -> None:
         """Tell of a stage, if it is one that is shown."""
         if name in names.SHOWN_STAGES:
-            self._shown[name] = self._next(), StageShown(name, state, seconds)
+            self._shown[name] = self._next(), StageShown(name, state, at_s, seconds)
         if name == names.LLM_QUEUE and state != "running":
             self._shown.pop(_QUEUE, None)
 

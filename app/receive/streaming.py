@@ -145,7 +145,7 @@ def _part(stream: UiStream, told: Told, turn: RunningTurn, language: Language) -
         case str():
             return stream.text(told)
         case StageShown():
-            return stream.stage(told.stage, told.state, told.seconds)
+            return stream.stage(told.stage, told.state, told.at_s, told.seconds)
         case QueueShown():
             return stream.queue(told.position, told.estimated_wait_s)
         case TurnEnd(Fault() as fault, clock):

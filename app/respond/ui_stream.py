@@ -80,9 +80,11 @@ class UiStream:
             opening += _part(type="text-start", id=TEXT_ID)
         return opening + _part(type="text-delta", id=TEXT_ID, delta=delta)
 
-    def stage(self, stage: str, state: StageState, seconds: float | None = None) -> bytes:
-        """Show live that a stage runs, or how it ended after so many seconds; no client keeps it."""
-        data = {"stage": stage, "state": state} | ({} if seconds is None else {"seconds": seconds})
+    def stage(self, stage: str, state: StageState, at_s: float, seconds: float | None = None) -> bytes:
+        """Show live that a stage runs, begun `at_s` seconds after the turn, or how long it took; no client keeps it."""
+        data: dict[str, Any] = {"stage": stage, "state": state, "at": at_s} | (
+            {} if seconds is None else {"seconds": seconds}
+        )
         return self._shown("data-stage", data)
 
     def queue(self, position: int, estimated_wait_s: float | None) -> bytes:

@@ -22,7 +22,7 @@ class Told:
     begun: bool = False
     places: list[tuple[float, int, float]] = field(default_factory=list)
 
-    def stage(self, name: str, state: str, seconds: float | None) -> None:
+    def stage(self, name: str, state: str, at_s: float, seconds: float | None) -> None:
         pass
 
     def let_in(self, conversation_id: str | None) -> None:

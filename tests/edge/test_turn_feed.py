@@ -26,7 +26,9 @@ from tests.standins import (
     question,
 )
 
-SHOWN = ["db_fetch", "llm.queue", "llm", "db_save"]
+OUTER = ["db_fetch", "llm.queue", "llm", "db_save"]
+WITHIN = ["fetch.conversation", "fetch.project", "save.user"]
+SHOWN = OUTER + WITHIN
 
 
 async def read(follower: Follower, into: list[tuple[float, Told]]) -> None:
@@ -51,13 +53,13 @@ async def test_each_piece_is_told_as_it_comes(autojump_clock: MockClock) -> None
     async with open_house(database, model) as house:
         await read(house.turns.begin(question(), TRACE_ID).feed.follower(), seen)
     assert [(round(at, 3), told) for at, told in seen if isinstance(told, str)] == [(1.5, "One. "), (3.5, "Two.")]
-    all_of_them = [(stage, state) for stage in SHOWN for state in ("running", "done")]
+    all_of_them = [(stage, state) for stage in OUTER for state in ("running", "done")]
     at_once_over = ("llm.queue", "running")
-    told_of = states([told for _, told in seen])
+    told_of = [each for each in states([told for _, told in seen]) if each[0] in OUTER]
     assert [each for each in told_of if each != at_once_over] == [each for each in all_of_them if each != at_once_over]
-    assert [told.seconds for _, told in seen if isinstance(told, StageShown) and told.state == "done"] == pytest.approx(
-        [0.5, 0.0, 3.0, 0.25]
-    )
+    ended = [each for _, each in seen if isinstance(each, StageShown) and each.state == "done" and each.stage in OUTER]
+    assert [each.at_s for each in ended] == pytest.approx([0.0, 0.5, 0.5, 3.5])
+    assert [each.seconds for each in ended] == pytest.approx([0.5, 0.0, 3.0, 0.25])
     assert isinstance(seen[-1][1], TurnEnd)
     assert isinstance(seen[-1][1].result, TurnOutcome)
 
@@ -70,7 +72,11 @@ async def test_who_comes_late_is_told_the_text_as_one_piece(autojump_clock: Mock
         await trio.sleep(2.5)
         late = turn.feed.follower()
         first = late.take()
-        assert states(first) == [("db_fetch", "done"), ("llm.queue", "done"), ("llm", "running")]
+        over, running = ["fetch.conversation", "db_fetch", "llm.queue"], ["llm"]
+        assert [each for each in states(first) if each[0] != "save.user"] == [
+            *((stage, "done") for stage in over),
+            *((stage, "running") for stage in running),
+        ]
         assert first[-1] == "One. Two. "
         assert late.take() == []
         rest: list[tuple[float, Told]] = []
@@ -137,7 +143,10 @@ async def test_who_leaves_the_queue_lets_the_others_step_forward(autojump_clock:
         assert waiting.take() == [QueueShown(1, 1.0)]
         turns[0].cut("stopped")
         await wait_all_tasks_blocked()
-        assert states(waiting.take()) == [("llm.queue", "done"), ("llm", "running")]
+        assert [each for each in states(waiting.take()) if each[0] in OUTER] == [
+            ("llm.queue", "done"),
+            ("llm", "running"),
+        ]
         assert not [told for told in turns[2].feed.follower().take() if isinstance(told, QueueShown)]
         house.turns.end()
 
@@ -221,7 +230,9 @@ async def test_over_waits_for_the_last_turn(autojump_clock: MockClock) -> None:
         assert trio.current_time() == pytest.approx(1.5)
 
 
-STAGE = st.builds(StageShown, st.sampled_from(SHOWN), st.sampled_from(["running", "done", "failed"]), st.none())
+STAGE = st.builds(
+    StageShown, st.sampled_from(SHOWN), st.sampled_from(["running", "done", "failed"]), st.just(0.5), st.none()
+)
 STEPS = st.lists(
     st.one_of(
         st.text(min_size=1, max_size=5),
@@ -246,9 +257,9 @@ def test_whenever_they_read_all_are_told_the_same(steps: list[Any], ended: bool)
             case str():
                 told.append(step)
                 feed.text(step)
-            case StageShown(stage, state, seconds):
+            case StageShown(stage, state, at_s, seconds):
                 stages[stage] = state
-                feed.stage(stage, state, seconds)
+                feed.stage(stage, state, at_s, seconds)
             case QueueShown(position, wait_s):
                 feed.queue(position, wait_s)
     end = TurnEnd(OverloadFault("draining"), StageClock())
@@ -265,10 +276,18 @@ def test_whenever_they_read_all_are_told_the_same(steps: list[Any], ended: bool)
         assert not ended or each[-1] is end
 
 
-async def test_a_stage_of_no_figure_is_not_told(autojump_clock: MockClock) -> None:
-    """`save.user`, `fetch.project` and the like are for traces alone."""
+async def test_what_runs_side_by_side_is_told_as_that(autojump_clock: MockClock) -> None:
+    """Both fetches begin with `db_fetch`, and the question's save with the model: each says when it began."""
     seen: list[tuple[float, Told]] = []
-    async with open_house() as house:
+    database = MemoryDatabase(before_history=after(0.5), before_write=[after(0.25)] * 2)
+    async with open_house(database, PacedModel([(after(2), "Yes.")])) as house:
         await read(house.turns.begin(question(page_id="project-1"), TRACE_ID).feed.follower(), seen)
-        assert house.seen.spans.names() >= {"save.user", "fetch.project"}
-    assert {stage for stage, _ in states([told for _, told in seen])} == set(SHOWN)
+        (facts,) = house.seen.facts
+    began = {each.stage: each.at_s for _, each in seen if isinstance(each, StageShown)}
+    assert began == pytest.approx(
+        {"db_fetch": 0, "fetch.conversation": 0, "fetch.project": 0, "llm.queue": 0.5, "llm": 0.5, "save.user": 0.5}
+        | {"db_save": 2.5}
+    )
+    assert {each.stage: each.at for each in facts.stages} == began
+    assert [each.at for each in facts.stages] == sorted(began.values())
+    assert facts.time_to_first_token == pytest.approx(2.5)

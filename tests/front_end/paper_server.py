@@ -124,7 +124,7 @@ class PaperServer:
         old = self._turn_named(rows, asked.replaces)
         rows.append(_row("user", asked.question, turn_id, {MESSAGE_ID: asked.question_id, "regenerates": old}))
         stream = UiStream(str(turn_id), start_metadata(asked.chat_id, turn_id, TRACE_ID))
-        turn.send(stream.start() + stream.stage("db_fetch", "done", 0.03) + stream.queue(1, 0.5))
+        turn.send(stream.start() + stream.stage("db_fetch", "done", 0.0, 0.03) + stream.queue(1, 0.5))
         with turn.scope:
             for piece in (f"Answer {len(self.asked)}: ", *PIECES):
                 text += piece

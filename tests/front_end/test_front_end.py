@@ -95,7 +95,7 @@ def test_stages_and_queue_are_shown_and_not_kept(step: Conversation) -> None:
     """Data parts reach the page live, and are no part of the message."""
     seen = step("first")
     assert seen.data == [
-        {"type": "data-stage", "data": {"stage": "db_fetch", "state": "done", "seconds": 0.03}},
+        {"type": "data-stage", "data": {"stage": "db_fetch", "state": "done", "at": 0.0, "seconds": 0.03}},
         {"type": "data-queue", "data": {"position": 1, "estimated_wait": 0.5}},
     ]
     assert [part["type"] for part in seen.messages[1]["parts"]] == ["step-start", "text"]

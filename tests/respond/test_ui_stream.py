@@ -49,7 +49,7 @@ LEGAL: dict[str, tuple[list[tuple[str, tuple[Any, ...]]], str]] = {
                  "start start-step text-start text-delta text-delta text-end finish-step finish [DONE]"),
     "no text": ([("start", ()), ("finish", ({},))], "start start-step finish-step finish [DONE]"),
     "start forgotten": ([("text", ("a",))], "start start-step text-start text-delta"),
-    "shown meanwhile": ([("text", ("a",)), ("stage", ("llm", "done", 1.0)), ("text", ("b",))],
+    "shown meanwhile": ([("text", ("a",)), ("stage", ("llm", "done", 0.5, 1.0)), ("text", ("b",))],
                         "start start-step text-start text-delta data-stage text-delta"),
     "failed": ([("text", ("a",)), ("fail", ("no",))],
                "start start-step text-start text-delta text-end error [DONE]"),

@@ -143,7 +143,12 @@ def calls(draw: st.DrawFn) -> tuple[str, tuple[Any, ...]]:
     name = draw(st.sampled_from(["text"] * 6 + ["start", "stage", "queue", "ping", "finish", "fail", "abort"]))
     arguments: dict[str, tuple[Any, ...]] = {
         "text": (draw(_texts),),
-        "stage": ("llm", draw(st.sampled_from(["running", "done", "failed"])), draw(st.none() | st.floats(0, 60))),
+        "stage": (
+            "llm",
+            draw(st.sampled_from(["running", "done", "failed"])),
+            draw(st.floats(0, 60)),
+            draw(st.none() | st.floats(0, 60)),
+        ),
         "queue": (draw(st.integers(0, 99)), draw(st.none() | st.floats(0, 60))),
         "finish": (draw(metadata),),
         "fail": (draw(_texts), draw(st.none() | metadata)),

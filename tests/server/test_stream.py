@@ -57,17 +57,29 @@ def test_an_answer_as_a_stream(server: ServerProcess, path: str, body: dict[str,
 
 
 def test_stages_show_up_live(server: ServerProcess) -> None:
-    """Each stage that has a figure is shown as it runs and when it is done; the fetch is done at the stream's start."""
+    """Each stage is shown as it runs, when it is done, and when it began; the fetch is done at the stream's start."""
     parts = stream(server, f"Stages {AT_ONCE}")
     shown = [(part["data"]["stage"], part["data"]["state"]) for part in parts if part["type"] == "data-stage"]
     live = [(stage, state) for stage in ("llm.queue", "llm", "db_save") for state in ("running", "done")]
-    assert shown[0] == ("db_fetch", "done")
+    assert shown[:2] == [("fetch.conversation", "done"), ("db_fetch", "done")]
     assert [each for each in live if each not in shown] in ([], [("llm.queue", "running")])  # over in 0.1 ms
     metrics = metadata_of(parts)["performance_metrics"]
-    seconds = {part["data"]["stage"]: part["data"].get("seconds") for part in parts if part["type"] == "data-stage"}
+    last = {part["data"]["stage"]: part["data"] for part in parts if part["type"] == "data-stage"}
+    seconds = {stage: data["seconds"] for stage, data in last.items()}
     assert seconds["db_fetch"] == metrics["db_fetch_time"]
     assert seconds["llm"] == metrics["llm_response_time"]
     assert seconds["db_save"] == metrics["db_save_time"]
+    began = [last[stage]["at"] for stage in ("db_fetch", "fetch.conversation", "llm.queue", "llm", "db_save")]
+    assert began == sorted(began)
+    (turn,) = [
+        turn
+        for turn in server.http.get("/ops/turns").json()["turns"]
+        if turn["turn_id"] == metadata_of(parts)["turn_id"]
+    ]
+    assert {each["stage"]: (each["at"], each["seconds"]) for each in turn["stages"]} == {
+        stage: (data["at"], data["seconds"]) for stage, data in last.items()
+    }
+    assert turn["time_to_first_token"] == metrics["time_to_first_token"]
 
 
 def test_the_first_token_is_there_as_soon_as_the_model_said_it(server: ServerProcess) -> None:
