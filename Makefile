@@ -8,7 +8,7 @@ LLM ?= local
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-model install-dev mock-hosts front-end typed-client traceql dashboards trace-demo run test soak bench lint lock clean
+.PHONY: help install install-model install-dev mock-hosts front-end typed-client traceql console-page dashboards pictures trace-demo run test soak bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -55,8 +55,14 @@ typed-client: ## add what makes and compiles the TypeScript client, for its test
 traceql: ## add Grafana's parser of TraceQL and a linter of compose files, for the tests (needs node and npm)
 	npm ci --silent --no-audit --no-fund --prefix tests/grafana/npm
 
+console-page: ## add the accessibility checker and the packages that the console's page vendors, for its tests (needs node and npm)
+	npm ci --silent --no-audit --no-fund --prefix tests/console/npm
+
 dashboards: $(VENV)/.dev ## write grafana/dashboards/*.json from the code beside them
 	$(PY) -m grafana
+
+pictures: $(VENV)/.dev ## take the pictures of the console in docs/ anew (needs chromium)
+	$(PY) -m tests.console.pictures docs
 
 .venv-phoenix/.viewer: grafana/trace_demo.txt $(VENV)/.runtime
 	test -x .venv-phoenix/bin/python || $(PYTHON) -m venv .venv-phoenix
