@@ -24,6 +24,7 @@ Cue = Literal[
     "perspective",  # asks for another view, or was told that theirs is one-sided
     "contradiction",  # a result against the expectation
     "decision",  # wants to choose
+    "options",  # names what there is to choose from, be the choice asked for or not
     "too_broad",  # says that it is too much, or wants to narrow it
     "wide",  # everything, the world
     "narrow",  # only, in my school

@@ -99,6 +99,11 @@ EN: Mapping[str, str] = {
         r"|(?:first|second|latter|former) (?:one|option|idea) (?:or|better)|weigh\w*"
         r"|compar\w+ (?:the )?(?:two|three|options)"
     ),
+    "options": (
+        r"(?:options|choices|candidates|alternatives|possibilities)(?=[^.?!]{0,30}(?::| are\b))"
+        r"|(?:my|four|five|six|seven|eight|several|[4-9]) (?:\w+ )?(?:ideas|topics|themes|options|choices|questions)"
+        r"|(?:thinking about|considering)(?=(?: [^.?!,]{1,60},){3})"
+    ),
     "too_broad": (
         r"too (?:broad|big|wide|large|general|vague|ambitious|abstract|much to cover)"
         r"|(?:too|so|far too|way too) many (?:\w+ )?(?:topics|ideas|things|questions|directions|variables"

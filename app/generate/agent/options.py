@@ -1,6 +1,7 @@
 """What a student chooses between, taken from the sentence that says so.
 
-`AかBか`, `AとBのどちら`, `A、B、C、どれ`, `A or B`, `A, B and C: which`, `torn between A and B`.
+`AかBか`, `AとBのどちら`, `A、B、C、どれ`, `A or B`, `A, B and C: which`, `torn between A and B`; and where it only says
+what there is: `候補はA、B、C`, `A、B、Cの三つ`, `my ideas: A, B, C`.
 """
 
 import re
@@ -20,7 +21,10 @@ _JA_ENDS = re.compile(
     r"(?:[、,]?\s*(?:の|で(?:は)?|なら|だと|と)?(?:うち)?[、,]?\s*(?:どちら|どっち|どれ|どの)"
     r"|[、,]?(?:の)?[0-9０-９二三四五六七八九]つ|(?:で|と)?(?:迷|悩)|、?決め|を選)"
 )
-_JA_BEGINS = re.compile(r"^.*?(?:候補は|案は|選択肢は|対象(?:を|は)|のですが[、,]?|けど[、,])[、,]?\s*")
+_JA_BEGINS = re.compile(
+    r"^.*?(?:(?:候補|案|選択肢|アイデア|アイディア)(?:は|として)|対象(?:を|は)|のですが[、,]?|けど[、,])[、,]?\s*"
+)
+_JA_NAMED_ENDS = re.compile(r"です|だ(?=。|$)|があ|を(?:考え|思)|が(?:気に|あ)|など")
 _JA_BETWEEN = re.compile(
     r"[、,・/／]\s*(?:それとも|または|あるいは|もしくは)?|それとも|または|あるいは|もしくは"
     r"|か(?=[、,]|[^ぁ-んー])|(?<=[^ぁ-ん])と(?=[^ぁ-ん])|とか"
@@ -30,7 +34,9 @@ _JA_TAIL = re.compile(r"(?:するべき|すべき|にする|をする|べき|に
 _EN_SIGN = re.compile(r"\bor\b|\bbetween\b|\bwhich\b|\boptions?\b|\bchoices?\b")
 _EN_BEGINS = re.compile(
     r"^.*\b(?:between|whether to|whether i should|should (?:i|we)(?: do| use| study| choose)?"
-    r"|could(?: test| use| do| study)?|options are|choices are|choose|pick)\b[:,]?\s*|^which\b[^,]*,\s*",
+    r"|could(?: test| use| do| study)?|options are|choices are|choose|pick|thinking about|considering"
+    r"|(?:options|choices|candidates|alternatives|possibilities|ideas|topics|themes|questions)\b[^:,.]{0,30}(?:(?=:)|\bare)"
+    r")\b[:,]?\s*|^which\b[^,]*,\s*",
     re.IGNORECASE,
 )
 _EN_ENDS = re.compile(r"\s*(?::|-|;|\.)?\s*\b(?:which|what is|what's|are my)\b.*$", re.IGNORECASE)
@@ -40,8 +46,8 @@ _EN_LEAD = re.compile(r"^(?:either|a|an|the|to|my|doing|do|using|use)\s+", re.IG
 
 
 def options(reading: Reading) -> tuple[str, ...]:
-    """Return the options that a message weighs, `OPTIONS_MAX` at most; none when it does not choose."""
-    if "decision" not in reading.cues:
+    """Return the options that a message weighs or names, `OPTIONS_MAX` at most; none when it does neither."""
+    if not reading.cues & {"decision", "options"}:
         return ()
     found = max((_listed(sentence) for sentence in sentences(reading.text)), key=len, default=())
     return found[:OPTIONS_MAX]
@@ -56,7 +62,7 @@ def _listed(sentence: str) -> tuple[str, ...]:
 
 def _japanese(sentence: str) -> list[str]:
     begun = _JA_BEGINS.sub("", sentence, count=1)
-    end = _JA_ENDS.search(begun)
+    end = _JA_ENDS.search(begun) or (_JA_NAMED_ENDS.search(begun) if begun != sentence else None)
     if end is None and not _JA_EITHER.search(begun):
         return []
     enumeration = begun[: end.start()] if end else begun.rstrip("。？?！!")

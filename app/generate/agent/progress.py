@@ -81,7 +81,7 @@ def breadth(message: Reading) -> int:
     width = BREADTH + WIDE_STEP * len(set(matches(message, "wide")))
     if message.cues >= {"wide", "goal"}:
         width += WIDE_STEP
-    if "decision" not in message.cues and (listed := _listed(message)) >= LISTED_WIDE:
+    if not message.cues & {"decision", "options"} and (listed := _listed(message)) >= LISTED_WIDE:
         width += listed - 1
     if "narrow" in message.cues:
         width += NARROW_STEP

@@ -17,7 +17,7 @@ from app.turn import Project, StoredMessage
 READ_MESSAGES = 4
 """Earlier own messages that are read for what a student lacks, has and wants; older ones are another matter."""
 READ_CUES: tuple[Cue, ...] = (
-    "anxiety", "decision", "uncertainty", "action", "horizon", "blocker", "resource", "goal", "purpose",
+    "anxiety", "decision", "options", "uncertainty", "action", "horizon", "blocker", "resource", "goal", "purpose",
 )  # fmt: skip
 """What an earlier message can still tell; the rest is of the last message alone."""
 

@@ -17,7 +17,7 @@ from app.generate.agent.values import Snapshot, Support, SupportType
 TOO_BROAD = 7
 """A scope over this is narrowed."""
 MANY_OPTIONS = 3
-"""More options than this call for a decision, asked for or not."""
+"""More options than this, in a message that names them, call for a decision, asked for or not."""
 MANY_UNCERTAINTIES = 2
 """Open points of one message from which on the way itself is missing."""
 LITTLE_ACTION = 1
@@ -69,7 +69,7 @@ TABLE = (
         0.8,
     ),
     Row(
-        lambda now, said: "decision" in said.cues and len(now.options_considered) > MANY_OPTIONS,
+        lambda now, said: bool(said.cues & {"decision", "options"}) and len(now.options_considered) > MANY_OPTIONS,
         "意思決定",
         {"ja": "選択肢が四つ以上あるため。", "en": "More than three options are on the table."},
         0.9,

@@ -41,3 +41,31 @@ def test_reason_is_in_the_students_language() -> None:
     """The reason is given in the language of the student's message."""
     assert view("不安です。").support.reason == "不安が高く、最近の行動が少ないため。"
     assert view("I'm worried.").support.reason == "Anxiety is high and little was done lately."
+
+
+NAMED = [
+    "I have four ideas for my topic: bees, rivers, plastic, and noise.",
+    "Four options: bees, rivers, plastic, noise.",
+    "My ideas: bees, rivers, plastic, noise, trees.",
+    "We are thinking about surveys, interviews, observation, experiments.",
+    "候補は川のごみ、ミツバチ、騒音、植物です。",
+    "テーマの案として、川のごみ、ミツバチ、騒音、植物を考えています。",
+    "アンケート、インタビュー、観察、実験の4つがあります。",
+]
+
+
+@pytest.mark.parametrize("message", NAMED)
+def test_more_than_three_options_call_for_a_decision(message: str) -> None:
+    """Also where nobody asks which to take: it is enough that they are named."""
+    seen = view(message)
+    assert len(seen.snapshot.options_considered) > 3
+    assert seen.support.type == "意思決定"
+    assert seen.support.reason in ("More than three options are on the table.", "選択肢が四つ以上あるため。")
+
+
+@pytest.mark.parametrize("message", ["Three options: bees, rivers, noise.", "案は、川のごみ、ミツバチ、騒音です。"])
+def test_three_options_that_are_named_do_not(message: str) -> None:
+    """They are known all the same."""
+    seen = view(message)
+    assert len(seen.snapshot.options_considered) == 3
+    assert seen.support.type == "理解深化"
