@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import trio
 
-from app.clients import USER_AGENT, basic_authorization
+from app.clients import USER_AGENT, basic_authorization, below
 from app.clients.ports import ModelEnd, ModelRequest, OnText
 from app.clients.rate_limits import rate_limits
 from app.clients.sse_decode import SseDecoder, SseError
@@ -84,7 +84,7 @@ class OpenAIModel:
     def __init__(
         self, transport: httpx.AsyncBaseTransport, base_url: str, key: str, name: str, provider: str = ""
     ) -> None:
-        self._url = url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
+        self._url = url = below(base_url, "/chat/completions")
         self.name = name
         self.host = (url.host, url.port or (443 if url.scheme == "https" else 80))
         self.provider = provider or url.host

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from app.clients import USER_AGENT, basic_authorization
+from app.clients import USER_AGENT, basic_authorization, below
 from app.clients.probe_request import send
 from app.clients.probing import ModelList
 
@@ -22,7 +22,7 @@ class OpenAIProbe:
 
     def __init__(self, transport: httpx.AsyncBaseTransport, base_url: str, key: str) -> None:
         self._transport = transport
-        self._url = httpx.URL(base_url.rstrip("/") + "/models")
+        self._url = below(base_url, "/models")
         self._headers = {
             "accept": "application/json",
             "accept-encoding": "identity",

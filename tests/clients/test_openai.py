@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from app.clients import below
 from app.clients.openai import OpenAIModel
 from app.clients.ports import ModelEnd
 from app.embedded.scripted_model import ScriptedModel
@@ -88,6 +89,16 @@ async def test_a_user_in_the_base_url_is_authorized(key: str, sent: bytes, autoj
     ((scope, _body),) = host.requests
     assert [value for name, value in scope["headers"] if name == b"authorization"] == [sent]
     assert (scope["server"], scope["path"]) == (("model.test", None), "/v1/chat/completions")
+
+
+@pytest.mark.parametrize("base_url", [f"{URL}?api-version=1&key=a%2Fb", f"{URL}/?api-version=1&key=a%2Fb"])
+async def test_a_query_of_the_base_url_stays_behind_the_path(base_url: str, autojump_clock: MockClock) -> None:
+    """As gateways want an API's version, or a key; the list of models is asked for at such an address, too."""
+    host = Canned([delta("Yes."), FINISH, DONE])
+    await answer(host, asked("Why?"), base_url=base_url)
+    ((scope, _body),) = host.requests
+    assert (scope["path"], scope["query_string"]) == ("/v1/chat/completions", b"api-version=1&key=a%2Fb")
+    assert str(below(base_url, "/models")) == f"{URL}/models?api-version=1&key=a%2Fb"
 
 
 async def test_an_answer_is_asked_for_unpacked(autojump_clock: MockClock) -> None:
