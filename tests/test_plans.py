@@ -4,6 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from app.edge.observe import REQUEST, RequestFacts
 from app.errors import Fault, ModelFault
 from app.turn import Plan, TurnOutcome
 from tests.standins import MemoryDatabase, PacedModel, after, at_once, failing, open_house, question
@@ -41,6 +42,8 @@ async def test_a_bug_before_the_model_is_asked_costs_a_second_go(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An unexpected exception in the concurrent plan is logged and counted, and the sequential plan answers."""
+    request = RequestFacts(request_id="r", trace_id="t")
+    REQUEST.set(request)
     attempts = iter([failing(KeyError("bug")), at_once])
     database = MemoryDatabase()
 
@@ -51,7 +54,7 @@ async def test_a_bug_before_the_model_is_asked_costs_a_second_go(
     async with open_house(database) as house:
         end = await house.ask(question())
     assert isinstance(end.result, TurnOutcome)
-    assert end.result.plan == house.seen.facts[0].plan == "sequential"
+    assert end.result.plan == house.seen.facts[0].plan == request.plan == "sequential"
     assert house.seen.facts[0].details["fallback"] == "plan"
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == ["plan.failed"]
     assert database.senders() == ["user", "assistant"]

@@ -47,12 +47,13 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 @dataclass(slots=True)
 class RequestFacts:
-    """What the edge knows of a request; the router fills in the route."""
+    """What the edge knows of a request; the router fills in the route, a turn its plan."""
 
     request_id: str
     trace_id: str
     route: str | None = None
     status: int | None = None
+    plan: str | None = None
     at_end: list[Callable[[], None]] = field(default_factory=list)
     """What is to be done when the request is over, however it ended: its answer may never have begun."""
 
@@ -143,6 +144,8 @@ class Observe:
             labels[names.ERROR_TYPE] = error
             span.set_status(Status(StatusCode.ERROR))
         span.set_attributes(labels)
+        if facts.plan is not None:
+            span.set_attribute(names.CHAT_PLAN, facts.plan)
         span.end()
         self.duration.record(seconds, labels, context=context)
 

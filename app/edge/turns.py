@@ -12,6 +12,7 @@ from uuid import UUID
 import trio
 
 from app.chat_turn import ChatTurn
+from app.edge.observe import REQUEST
 from app.edge.turn_feed import TurnEnd
 from app.edge.turn_table import RunningTurn, TurnTable
 from app.errors import CallerFault, Contained, Fault, InternalFault, OverloadFault
@@ -91,6 +92,7 @@ class Turns:
         if request.turn_id in self._running:
             raise CallerFault("turn_in_progress")
         turn = RunningTurn(replace(request, plan=self._plan(request.feature, request.user_id)), trace_id)
+        _tell_edge(turn.request.plan)
         self._running[request.turn_id] = turn
         self._nursery.start_soon(self._run, turn, told)
         return turn
@@ -109,6 +111,7 @@ class Turns:
             result: TurnOutcome | Fault | None = None
             with turn.scope:
                 result = await self._turn(turn.request, trace, turn.feed.text if told else None)
+            _tell_edge(trace.plan)
             turn.feed.finish(TurnEnd(result or _cut_off(turn), trace.clock))
         finally:
             turn.feed.close()  # without an end, when the server ended first
@@ -127,6 +130,12 @@ class Turns:
             _describe(trace, outcome)
             return outcome
         return faults[0]
+
+
+def _tell_edge(plan: str) -> None:
+    """Let the span of the request that asked for the turn say its plan; in tests there may be none."""
+    if (facts := REQUEST.get(None)) is not None:
+        facts.plan = plan
 
 
 def _logged_fault(error: Exception, trace: TurnTrace) -> Fault:

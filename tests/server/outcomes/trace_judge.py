@@ -168,6 +168,8 @@ def _judge_ids(trace: Trace, turn: Turn, users: Set[str]) -> None:
         ids |= {span.attributes.get("session.id"), span.attributes.get("gen_ai.conversation.id")}
     assert len(ids) == 1
     assert (ids != {None}) == turn.known
+    all_of_turn = [trace.root, *(span for path in trace.under_turn() for span in trace.at(path))]
+    assert {span.attributes.get("chat.plan") for span in all_of_turn} == {turn.plan}
 
 
 def due(traces: Iterable[tuple[Trace, Turn]]) -> tuple[Samples, Mapping[tuple[str, Labels], float]]:
