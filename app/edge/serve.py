@@ -115,10 +115,8 @@ class Edge:
                     self._accepting = Accepting(connections, serve_one, most, partial(self._refused, "connections"))
                     async with trio.open_nursery() as accepting:
                         accepting.start_soon(self._accepting.run, listener)
-                        await _signalled(task_status)
+                        await _signalled(task_status, partial(self._begin_drain, drain))
                         begun = trio.current_time()
-                        self._draining = True
-                        drain.on_drain()
                         drain_nursery.start_soon(_at, begun + drain.timeout_s - drain.last_call_s, drain.on_last_call)
                         connections.cancel_scope.deadline = begun + drain.timeout_s
                         await trio.sleep(drain.grace_s)
@@ -129,6 +127,10 @@ class Edge:
                 drain_nursery.cancel_scope.cancel()
             await lifespan.wait_for_shutdown()
             lifespan_nursery.cancel_scope.cancel()
+
+    def _begin_drain(self, drain: DrainRules) -> None:
+        self._draining = True
+        drain.on_drain()
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -160,13 +162,14 @@ def _config() -> Config:
     return config
 
 
-async def _signalled(task_status: trio.TaskStatus[None]) -> None:
-    """Return at the first signal; the next one meets the system's own handling, which needs no loop that runs."""
+async def _signalled(task_status: trio.TaskStatus[None], act: Callable[[], None]) -> None:
+    """Act at the first signal, and return; the next one meets the system's own handling, which needs no loop."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_DFL)  # what the receiver puts back when it closes
     with trio.open_signal_receiver(*SIGNALS) as signals:
         task_status.started()
         number = await anext(signals)
+        act()
         with trio.move_on_after(ECHO_S):
             async for _echo in signals:
                 pass
