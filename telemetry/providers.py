@@ -210,7 +210,8 @@ class BoundedSpans(SpanProcessor):
         self._waiting = 0
         self._open = True
         self._exporter = _SpanExporter(self._taken, drops)
-        self._batches = BatchSpanProcessor(self._exporter, max_queue_size=capacity)
+        batch = min(capacity, BatchSpanProcessor._default_max_export_batch_size())  # type: ignore[no-untyped-call]  # the environment's
+        self._batches = BatchSpanProcessor(self._exporter, max_queue_size=capacity, max_export_batch_size=batch)
 
     @property
     def waiting(self) -> int:

@@ -54,6 +54,14 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("ALL_PROXY", "HTTP proxy"),
     ),
     "a prompt that is not there": ({"SYSTEM_PROMPT_FILE": "no-such-prompt.txt"}, ("SYSTEM_PROMPT_FILE",)),
+    "metrics sent without a pause": (
+        {"OTEL_METRIC_EXPORT_INTERVAL": "0", "OTEL_EXPORTER_OTLP_ENDPOINT": URL},
+        ("OTEL_", "interval"),
+    ),
+    "spans sent without a pause": (
+        {"OTEL_BSP_SCHEDULE_DELAY": "0", "OTEL_EXPORTER_OTLP_ENDPOINT": URL},
+        ("OTEL_", "schedule_delay"),
+    ),
     "a prompt that is a folder": ({"SYSTEM_PROMPT_FILE": "."}, ("SYSTEM_PROMPT_FILE",)),
 }
 

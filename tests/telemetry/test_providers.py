@@ -223,6 +223,19 @@ async def test_ten_thousand_spans_cost_no_more_than_the_queue(collector: str, mo
     assert drops.count("traces") == 10_000
 
 
+@pytest.mark.parametrize(("capacity", "batch"), [(1, None), (100, None), (2048, "5000")])
+async def test_a_batch_is_no_larger_than_the_queue(
+    capacity: int, batch: str | None, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short queue, or large batches, are no reason not to start, though the SDK refuses the one with the other."""
+    if batch is not None:
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", batch)
+    providers = build(receiver.url, monkeypatch, span_queue_max=capacity)
+    providers.tracer.start_span("kept").end()
+    await providers.shutdown(5)
+    assert [span.name for span in receiver.spans] == ["kept"]
+
+
 async def test_failed_exports_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A collector that answers 500 costs the spans and the metric points of that export, and `otel.dropped` says so."""
     with otlp_receiver("fail") as receiver:
