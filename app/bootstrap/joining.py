@@ -178,7 +178,7 @@ def _user_key(settings: Settings) -> bytes:
     return secrets.token_bytes(32)
 
 
-_FACTS = tuple(field.name for field in fields(TurnFacts) if field.name != "gate")
+_FACTS = tuple(field.name for field in fields(TurnFacts) if field.name not in ("gate", "stages"))
 
 
 def _log_turn(facts: TurnFacts) -> None:

@@ -149,6 +149,7 @@ def test_a_failed_turn_is_logged_once(server: ServerProcess) -> None:
     """The log has a warning that names code and stage, and the turn's line with its outcome; neither has the text."""
     body = problem(server.ask("Hush-hush [[fault: stall after=3]]"), 504, "stage_timeout")
     finished = server.wait_for_log("turn.finished", turn_id=body["turn_id"])
+    assert "StageFacts" not in str(finished)  # the timings are there, not a dump of what they come from
     assert (finished["outcome"], finished["error_type"]) == ("timeout", "timeout.llm.idle")
     warning = server.wait_for_log("turn.failed", turn_id=body["turn_id"])
     assert len(server.lines("turn.failed", turn_id=body["turn_id"])) == 1
