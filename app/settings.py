@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.addresses import Network, browsers_send, host_and_port, is_http_address, networks
+from app.addresses import Network, host_and_port, is_http_address, networks
 from app.errors import StartError
 from app.loopback import is_loopback
+from app.settings_values import Address, Count, HttpUrl, Networks, Origins, Percent, ProjectUrl, PublicUrl, Seconds
 from app.url_secrets import masked_url, secrets_in_headers, secrets_in_url
-
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-Count = Annotated[int, Field(ge=1)]
-Percent = Annotated[float, Field(ge=0, le=100)]
 
 EMBEDDED_SUPABASE_URL = "http://supabase.embedded"
 MIN_SECRET_BYTES = 32
@@ -39,7 +36,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
-    bind: str = _setting("127.0.0.1:8000", "Address to listen on; port 0 takes a free one.", "host:port")
+    bind: Address = _setting("127.0.0.1:8000", "Address to listen on; port 0 takes a free one.", "host:port")
     data_dir: Path = _setting(
         Path("var"), "Where the outbox and the embedded database live: must outlive the process.", "path"
     )
@@ -50,7 +47,7 @@ class Settings(BaseSettings):
     )
     system_prompt_file: Path | None = _setting(None, "Replaces the built-in tutor's instructions.", "path")
     openai_api_key: SecretStr | None = _setting(None, "Unset, and no base URL either: the embedded model.")
-    openai_base_url: str | None = _setting(None, "Any OpenAI-compatible server; unset means OpenAI's own.", "URL")
+    openai_base_url: HttpUrl | None = _setting(None, "Any OpenAI-compatible server; unset means OpenAI's own.", "URL")
     openai_model: str = _setting("gpt-4o-mini", "The model to ask for; the embedded ones have names of their own.")
     openai_fallback_model: str | None = _setting(
         None, "Another model of the same host, asked once where the first fails in a way that may pass."
@@ -77,7 +74,7 @@ class Settings(BaseSettings):
     )
     llm_per_user_max: Count = _setting(2, "Model calls of one user at once; its other turns wait for these.", "calls")
 
-    supabase_url: str | None = _setting(None, "Your project; unset means the embedded database.", "URL")
+    supabase_url: ProjectUrl | None = _setting(None, "Your project; unset means the embedded database.", "URL")
     supabase_key: SecretStr | None = _setting(None, "Server key: a legacy JWT or `sb_secret_…`.")
     supabase_rls_passthrough: bool = _setting(
         False, "Reads go with the caller's own token, so that row-level security applies to them."
@@ -126,7 +123,7 @@ class Settings(BaseSettings):
     max_connections: Count = _setting(
         10_000, "Held at once, as far as the process may open files; more are answered 503.", "connections"
     )
-    cors_allow_origins: str = _setting(
+    cors_allow_origins: Origins = _setting(
         "", "Pages that may call the front end's routes: origins by comma, or `*`.", "origins"
     )
 
@@ -157,11 +154,16 @@ class Settings(BaseSettings):
     ops_token: SecretStr | None = _setting(
         None, "Opens `/metrics` and `/ops/*`; unset: open to this machine on loopback, 404 elsewhere."
     )
+    console: bool = _setting(True, "The page `/console` and what it shows; off: neither is there.")
+    jaeger_url: PublicUrl | None = _setting(None, "Jaeger's pages, for the console's links to traces.", "URL")
+    grafana_url: PublicUrl | None = _setting(
+        None, "Grafana's pages, for the same; its Tempo must have the uid `tempo`.", "URL"
+    )
     auth_failures_max: Annotated[int, Field(ge=0, le=100_000)] = _setting(
         10, "Bad tokens of one address at once, an IPv6 one's /64 together; 0: as many as come.", "failures"
     )
     auth_failures_window_sec: Seconds = _setting(60.0, "Until an address that has none left has all again.", "s")
-    trusted_proxies: str = _setting(
+    trusted_proxies: Networks = _setting(
         "", "Whose `X-Forwarded-For` and sampled flag count: addresses or networks, by comma."
     )
     telemetry_hash_key: SecretStr | None = _setting(
@@ -171,42 +173,6 @@ class Settings(BaseSettings):
         None, "A JSON line per turn goes here, for `python -m app whatif`; rotated, 320 MiB at most.", "path"
     )
     redis_url: str | None = _setting(None, "Reserved; setting it is an error.")
-
-    @field_validator("bind")
-    @classmethod
-    def _address_parses(cls, value: str) -> str:
-        host_and_port(value)
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks_parse(cls, value: str) -> str:
-        for network in networks(value):
-            if network.prefixlen == 0:
-                raise ValueError(f"{network} is everybody, who could then name any address as their own")
-        return value
-
-    @field_validator("cors_allow_origins")
-    @classmethod
-    def _origins_parse(cls, value: str) -> str:
-        for origin in filter(None, (part.strip() for part in value.split(","))):
-            if origin != "*" and not browsers_send(origin):
-                raise ValueError(f"{origin!r} is no origin such as https://school.example")
-        return value
-
-    @field_validator("supabase_url", "openai_base_url")
-    @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
-        if value is not None and not is_http_address(value):  # urlsplit's own words may quote a password
-            raise ValueError("must be a URL that begins with http:// or https://, any password percent-encoded")
-        return value
-
-    @field_validator("supabase_url")
-    @classmethod
-    def _has_no_query(cls, value: str | None) -> str | None:
-        if value is not None and ("?" in value or "#" in value):
-            raise ValueError("must be the project's address alone, without ? or #")
-        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

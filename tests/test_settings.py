@@ -175,6 +175,34 @@ def test_passthrough_and_a_password_do_not_go_together(url: str) -> None:
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["jaeger_url", "grafana_url"])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://me:canary@t.test", "no password"),
+        ("https://canary@t.test/x", "no password"),
+        ("https://t.test/x?key=canary", r"without \?"),
+        ("https://t.test/#canary", r"without \?"),
+        ("https://t.test/canary x", r"without \?"),
+        ("https://t.test/canary\n", r"without \?"),
+        ("javascript:canary()", "http://"),
+        ("t.test/canary", "http://"),
+        ("//t.test/canary", "http://"),
+    ],
+)
+def test_an_address_that_everybody_sees_has_no_secret(name: str, url: str, why: str) -> None:
+    """A viewer's address stands in links: a user, a password or a query stops the start, and is not quoted."""
+    with pytest.raises(StartError, match=f"^{name.upper()}: must .*{why}") as caught:
+        load_settings(**{name: url})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3000", "https://t.test/grafana/", "http://[::1]:16686/@team", None])
+def test_a_viewer_may_be_anywhere(url: str | None) -> None:
+    """Below a path, on a port, or nowhere; it is shown as it is set."""
+    assert load_settings(grafana_url=url, jaeger_url=url).masked()["GRAFANA_URL"] == url
+
+
 PROJECT = {"supabase_url": "https://p.test", "supabase_key": KEY}
 
 

@@ -22,6 +22,7 @@ from app.bootstrap.parts import Parts, Resources
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_keys, open_model
 from app.clients.pools import Pools
 from app.edge.serve import DrainRules, listener_url, open_listener
+from app.errors import StartError
 from app.ops.turn_log import open_turn_log
 from app.ops.versions import VERSION
 from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
@@ -167,15 +168,21 @@ async def _welcome(settings: Settings, model: ChosenModel, url: str, say: Callab
     await model.wait_ready()
     database = f"embedded, {settings.data_dir / 'supabase.sqlite3'}" if settings.embedded_database else "Supabase"
     token = "demo" if settings.auth == "dev" else "$TOKEN"
-    say(Welcome(url=url, model=model.chat.name, remark=model.remark, database=database, token=token).text())
+    shown = Welcome(
+        url=url, model=model.chat.name, remark=model.remark, database=database, token=token, console=settings.console
+    )
+    say(shown.text())
 
 
 def _providers(instance: str, *, metrics: bool) -> Providers:
-    return build_providers(
-        service_version=VERSION,
-        instance=instance,
-        traces_endpoint_set=otel_exports("traces"),
-        metrics_endpoint_set=metrics,
-        sdk_disabled=otel_disabled(),
-        span_queue_max=otel_span_queue() or DEFAULT_SPAN_QUEUE,
-    )
+    try:
+        return build_providers(
+            service_version=VERSION,
+            instance=instance,
+            traces_endpoint_set=otel_exports("traces"),
+            metrics_endpoint_set=metrics,
+            sdk_disabled=otel_disabled(),
+            span_queue_max=otel_span_queue() or DEFAULT_SPAN_QUEUE,
+        )
+    except ValueError as exc:  # the SDK's, of what it read itself
+        raise StartError(f"a variable of OpenTelemetry's (OTEL_*): {' '.join(str(exc).split())}") from None

@@ -5,6 +5,7 @@ from functools import partial
 from quart import Blueprint
 from quart_trio import QuartTrio
 
+from app.bootstrap.console import console_now
 from app.bootstrap.outbox import is_degraded
 from app.bootstrap.parts import Machinery, Resources
 from app.bootstrap.support import support_now
@@ -14,6 +15,7 @@ from app.edge.application import allow_origins, build_application
 from app.fetch.conversations import Conversations
 from app.fetch.history import ConversationReader
 from app.fetch.history_page import MessagePages
+from app.ops.console_routes import console_routes
 from app.ops.limiter_routes import limiter_routes
 from app.ops.outbox_routes import outbox_routes
 from app.ops.rollout_routes import rollout_routes
@@ -89,6 +91,7 @@ def _of_ops(
         limiter_routes(ops, machinery.limiter),
         *([outbox_routes(ops, resources.outbox)] if resources.outbox else ()),
         support_routes(ops, support_now(settings, resources, machinery, ready), last_turns, machinery.users.count),
+        *(console_routes(ops, console_now(settings, resources, machinery, ready)) if settings.console else ()),
     ]
 
 

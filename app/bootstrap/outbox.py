@@ -22,7 +22,7 @@ from app.save.outbox_by_hand import deliver_file
 from app.save.outbox_delivery import OutboxDelivery
 from app.save.outbox_file import Outbox, open_outbox
 from app.save.outbox_rules import DeliveryRules
-from app.save.outbox_values import OutboxError, OutboxLimits
+from app.save.outbox_values import OutboxError, OutboxLimits, OutboxStatistics
 from app.settings import Settings
 from telemetry import names
 from telemetry.metrics import watch, watch_each
@@ -102,7 +102,12 @@ def is_degraded(outbox: Outbox | None) -> bool:
     if outbox is None:
         return False
     now = outbox.statistics()
-    return now.paused is not None or now.oldest_age_s > BEHIND_S or not outbox.has_room()
+    return now.paused is not None or is_behind(now) or not outbox.has_room()
+
+
+def is_behind(now: OutboxStatistics) -> bool:
+    """Return whether a row waits for longer than its delivery should take."""
+    return now.oldest_age_s > BEHIND_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

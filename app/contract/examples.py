@@ -278,7 +278,11 @@ PARTS: tuple[dict[str, Any], ...] = (
         "messageMetadata": {"conversation_id": CONVERSATION, "turn_id": TURN, "trace_id": TRACE},
     },
     {"type": "start-step"},
-    {"type": "data-stage", "data": {"stage": "db_fetch", "state": "done", "at": 0.0, "seconds": 0.031}, "transient": True},
+    {
+        "type": "data-stage",
+        "data": {"stage": "db_fetch", "state": "done", "at": 0.0, "seconds": 0.031},
+        "transient": True,
+    },
     {"type": "data-queue", "data": {"position": 3, "estimated_wait": 1.2}, "transient": True},
     {"type": "text-start", "id": "text"},
     {"type": "text-delta", "id": "text", "delta": _ANSWER},

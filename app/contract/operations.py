@@ -5,6 +5,8 @@ from app.contract.operation import JSON, Answer, Operation, one
 from app.contract.problems import BODY, OPS
 
 _OPS_BODY = (*OPS, *BODY)
+_TAGGED = {"etag": "ETag", "cache-control": "CacheControl"}
+_UNCHANGED = Answer(says="It is what `If-None-Match` names.", headers=_TAGGED)
 OPERATIONS: tuple[Operation, ...] = (
     *FRONT_END,
     Operation(
@@ -122,6 +124,17 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="get",
+        rule="/ops/console",
+        id="console",
+        tag="ops",
+        summary="What the console shows, read at one moment",
+        says="404 where there is no console (`CONSOLE=false`).",
+        security="ops",
+        answers={200: one("Console", "How it is.", "console")},
+        codes=OPS,
+    ),
+    Operation(
+        method="get",
         rule="/ops/outbox",
         id="outbox",
         tag="ops",
@@ -153,6 +166,49 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=("EntryId",),
         answers={200: one("OutboxChanged", "How it is now.", "outbox_changed")},
         codes=OPS,
+    ),
+    Operation(
+        method="get",
+        rule="/console",
+        id="consolePage",
+        tag="ops",
+        summary="A page to see the server with",
+        says="404 with `CONSOLE=false`. What it shows it asks `/ops/console` for.",
+        security="open",
+        parameters=("IfNoneMatch",),
+        answers={
+            200: Answer(
+                says="A page that asks no other host for anything.",
+                content={"text/html": "text"},
+                headers=_TAGGED,
+            ),
+            304: _UNCHANGED,
+        },
+        codes=("not_found",),
+    ),
+    Operation(
+        method="get",
+        rule="/console/<digest>/<path:name>",
+        id="consoleFile",
+        tag="ops",
+        summary="A file of that page",
+        says="Its address is of what is in all files, so it may be kept for ever.",
+        security="open",
+        parameters=("Digest", "ConsoleName", "IfNoneMatch"),
+        answers={
+            200: Answer(
+                says="The file.",
+                content={
+                    "text/javascript": "text",
+                    "text/css": "text",
+                    "text/plain": "text",
+                    "image/svg+xml": "text",
+                },
+                headers=_TAGGED,
+            ),
+            304: _UNCHANGED,
+        },
+        codes=("not_found",),
     ),
     Operation(
         method="get",

@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 from app.contract.examples import CONVERSATION, TURN
 from app.contract.schemas import NO_NUL, NOT_BLANK
+from app.ops.console_files import DIGEST_DIGITS
 from app.ops.outbox_routes import MOST_SHOWN as MOST_ENTRIES
 from app.ops.outbox_routes import SHOWN as ENTRIES
 from app.receive.conversation_query import MAX_SEARCH_CHARS
@@ -50,6 +51,25 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     ),
     "EntryId": _path("entry_id", "The entry's number.", {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}),
     "Name": _path("name", "A file of the pages.", {"type": "string"}, example="swagger-ui.css"),
+    "Digest": _path(
+        "digest",
+        "Of the names and bytes of all files of the page.",
+        {"type": "string", "pattern": f"^[0-9a-f]{{{DIGEST_DIGITS}}}$"},
+        example="3f9a6c0d51b27e84",
+    ),
+    "ConsoleName": _path(
+        "name",
+        "A file of the page.",
+        {"type": "string", "minLength": 1, "pattern": r"^[^/][^\n]*$"},
+        example="console.js",
+    ),
+    "IfNoneMatch": {
+        "name": "if-none-match",
+        "in": "header",
+        "description": "What is held already, by its `etag`.",
+        "schema": {"type": "string"},
+        "example": '"3f9a6c0d51b27e84"',
+    },
     "Limit": _query(
         "limit",
         "How many.",
@@ -109,6 +129,8 @@ HEADERS: dict[str, dict[str, Any]] = {
     "RetryAfterAlways": _header(_WAIT, _COUNT, always=True),
     "WwwAuthenticate": _header("How to sign in.", {"type": "string", "const": "Bearer"}, always=True),
     "Allow": _header("The methods that the address takes.", {"type": "string"}, always=True),
+    "ETag": _header("Names these bytes, packed or not.", {"type": "string", "pattern": '^"[^"]+"$'}, always=True),
+    "CacheControl": _header("How long it may be kept.", {"type": "string"}, always=True),
     "StreamVersion": _header("The protocol of the stream.", {"type": "string", "const": "v1"}, always=True),
 }
 LIMIT_HEADERS = {

@@ -55,9 +55,10 @@ class TextEndPart(TypedDict):
 
 
 class StageData(TypedDict):
-    """A stage that runs, or how it ended after so many seconds. `at` is when it began, in seconds from the turn's start.
+    """A stage that runs, or how it ended after so many seconds.
 
-    The two fetches lie within `db_fetch`; `save.user` is the question's save, which runs while the model works.
+    `at` is when it began, in seconds from the turn's start. The two fetches lie within `db_fetch`;
+    `save.user` is the question's save, which runs while the model works.
     """
 
     stage: Literal[

@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from app.contract import answers, ops_answers
+from app.contract.console_answer import Console
 from app.contract.parts import StreamPart
 from app.contract.support_answer import Support
 from app.errors import KINDS
@@ -39,6 +40,7 @@ ANSWERS: tuple[type, ...] = (
     ops_answers.OutboxListing,
     ops_answers.OutboxChanged,
     Support,
+    Console,
 )
 NO_NUL = r"^[^\u0000]*$"
 NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"

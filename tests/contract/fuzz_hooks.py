@@ -13,7 +13,7 @@ from tests.server.process import AT_ONCE
 
 TOKENS = {"userToken": os.environ["FUZZ_USER_TOKEN"], "opsToken": os.environ["FUZZ_OPS_TOKEN"]}
 OPS = r"^/(ops/|metrics)"
-OPEN = r"^/(docs|openapi|healthz|readyz)"
+OPEN = r"^/(docs|console|openapi|healthz|readyz)"
 JUDGE = Judge(committed())
 _UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _DAY = "02-(0[1-9]|1[0-9]|2[0-8])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"

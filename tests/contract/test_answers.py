@@ -1,5 +1,6 @@
 """What a real server really answers is what the contract says: each good answer, and each error within reach."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_conversations(user: httpx.Client, recorder: Recorder) -> None:
 
 def test_ops(ops: httpx.Client, recorder: Recorder) -> None:
     """What the people who run the server are answered, before and after changes, and who they are not."""
-    paths = ("limiter", "rollout", "turns", "settings", "outbox", "support")
+    paths = ("limiter", "rollout", "turns", "settings", "outbox", "support", "console")
     for path in paths:
         ops.get(f"/ops/{path}")
         ops.get(f"/ops/{path}", headers={"authorization": "Bearer wrong"})
@@ -204,6 +205,19 @@ def test_what_is_open(server: ServerProcess, recorder: Recorder) -> None:
         assert anyone.get("/nothing").status_code == 404
         assert anyone.put("/chat").status_code == 405
     come(recorder, 200, of="openapi")
+
+
+def test_the_console(server: ServerProcess, recorder: Recorder) -> None:
+    """Its page and each of its files, which are open too, once more for who has them, and one that is not there."""
+    with recorder.client(server.url) as anyone:
+        page = anyone.get("/console")
+        files = re.findall(r'(?:src|href)="(console/[0-9a-f]+/[\w.-]+)"', page.text)
+        for path in ("/console", *(f"/{file}" for file in files)):
+            tag = anyone.get(path).headers["etag"]
+            assert anyone.get(path, headers={"if-none-match": tag}).status_code == 304
+        anyone.get("/console/0123456789abcdef/console.js")
+    come(recorder, 200, 304, of="consolePage")
+    come(recorder, 200, 304, 404, of="consoleFile")
 
 
 def test_what_is_sent_as_it_is_says_of_no_packing(server: ServerProcess) -> None:

@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from app.contract.routes import POLICY
+from app.ops.console_routes import ASK_AGAIN
+from app.ops.console_routes import POLICY as CONSOLE_POLICY
 from tests.server.process import AT_ONCE, ServerProcess, running
 from tests.server.wire import Wire, chat_head, connected, problem
 
@@ -207,11 +209,17 @@ STATUSES = {
     "/ops/outbox/<int:entry_id>/retry": NO_SUCH,
     "/ops/outbox/<int:entry_id>": NO_SUCH,
     "/docs/<name>": NO_SUCH,
+    "/console/<digest>/<path:name>": NO_SUCH,
     "/conversations": {200, 201, 405},
     "/conversations/<conversation_id>": NO_SUCH,
     "/conversations/<conversation_id>/messages": NO_SUCH,
 }
 """Of all methods together, where they are not 200 and 405."""
+PAGES = {
+    "/docs": {"content_security_policy": POLICY},
+    "/console": {"content_security_policy": CONSOLE_POLICY, "cache_control": ASK_AGAIN},
+}
+"""What answers to browsers carry in place of what others do."""
 
 
 def test_every_route_carries_them_in_every_answer(server: ServerProcess) -> None:
@@ -226,8 +234,7 @@ def test_every_route_carries_them_in_every_answer(server: ServerProcess) -> None
         }
         for method, response in answers.items():
             assert (response.status_code == 405) == (method not in methods), (method, path)
-            page = path == "/docs" and method in ("GET", "HEAD")
-            carried(response, **({"content_security_policy": POLICY} if page else {}))
+            carried(response, **(PAGES.get(path, {}) if method in ("GET", "HEAD") else {}))
         statuses = {response.status_code for response in answers.values()}
         assert statuses == STATUSES.get(path, {200, 405}), path
 

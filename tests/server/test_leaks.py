@@ -60,7 +60,7 @@ FAULTS = {
 }
 FOR_GOOD = "[[fault: http 401 invalid_api_key]]"
 """After which the model's host is left alone."""
-OPS_PATHS = ("/ops/turns", "/ops/limiter", "/ops/settings", "/ops/rollout", "/ops/outbox")
+OPS_PATHS = ("/ops/turns", "/ops/limiter", "/ops/settings", "/ops/rollout", "/ops/outbox", "/ops/console")
 METRICS = ("text/plain", "application/openmetrics-text; version=1.0.0")
 TRACE = "c0ffee5eed" * 3 + "01"
 """Joined by every request, so it is to be found wherever there is something of a request."""

@@ -18,7 +18,7 @@ from tests.server.wire import chat_head, connected, problem
 from tests.telemetry.exposition import Read, read
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
-OPS_PATHS = ("/metrics", "/ops/turns", "/ops/settings", "/ops/outbox", "/ops/support")
+OPS_PATHS = ("/metrics", "/ops/turns", "/ops/settings", "/ops/outbox", "/ops/support", "/ops/console")
 HISTOGRAMS = {
     names.HTTP_SERVER_DURATION: "http_server_request_duration_seconds",
     names.TURN_DURATION: "chat_turn_duration_seconds",
@@ -322,7 +322,7 @@ def test_a_secret_is_in_no_answer(guarded: ServerProcess) -> None:
     responses = [guarded.http.get(path, headers=BEARER) for path in (*OPS_PATHS, "/readyz", "/nowhere")]
     responses += [guarded.ask(text) for text in ("Secrets?", "Fail [[fault: http 401 invalid_api_key]]", "")]
     said = [f"{response.headers} {response.text}" for response in responses]
-    assert [response.status_code for response in responses] == [200, 200, 200, 200, 200, 200, 404, 200, 502, 400]
+    assert [response.status_code for response in responses] == [200, 200, 200, 200, 200, 200, 200, 404, 200, 502, 400]
     for secret in SECRETS.values():
         assert not any(secret in text for text in [*said, guarded.log_text, guarded.stdout])
 
