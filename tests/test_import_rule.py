@@ -1,7 +1,11 @@
-"""Who may import whom, who may read the environment, and who may catch everything: read off the source itself."""
+"""Who may import whom, who may read the environment, and who may catch everything: read off the source itself.
+
+docs/ARCHITECTURE.md has the same tables, by folder: they are held against these and against the source.
+"""
 
 import ast
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path for top in ("app", "telemetry") for path in (ROOT / top).rglob("*.py"))
+DOCUMENT = (ROOT / "docs/ARCHITECTURE.md").read_text("utf-8")
 
 HANDED_ON = {
     "app.turn",
@@ -31,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.errors": set(),
     "app.deadlines": {"app.errors"},
     "app.addresses": set(),
-    "app.settings": {"app.errors", "app.loopback", "app.addresses", "app.url_secrets"},
+    "app.settings": {"app.errors", "app.loopback", "app.addresses", "app.settings_values", "app.url_secrets"},
+    "app.settings_values": {"app.addresses"},
     "app.url_secrets": set(),
     "app.loopback": set(),
     "app.caller_token": set(),
@@ -171,6 +177,46 @@ def importers_of(package: str) -> set[str]:
     return {module for module in users if not is_within(module, package)}
 
 
+def part_of(module: str) -> str:
+    """Return what the document calls a module's part of the house: its folder, or its own name; the ports are apart."""
+    if module == "app":
+        return "everything"
+    if module == "app.clients.ports":
+        return "clients.ports"
+    return module.removeprefix("app.").partition(".")[0]
+
+
+def by_part(pairs: Iterable[tuple[str, set[str]]]) -> dict[str, set[str]]:
+    """Return which other parts each part names, of pairs of a module and the modules that it names."""
+    found: dict[str, set[str]] = {}
+    for module, named in pairs:
+        part = part_of(module).partition(".")[0]
+        others = {part_of(name) for name in named} - {"telemetry"}
+        found.setdefault(part, set()).update(other for other in others if not is_within(other, part))
+    del found["everything"]  # `app` itself, which has nothing in it
+    return found
+
+
+def table_below(head: str) -> list[list[str]]:
+    """Return the cells of a table of the document, row by row."""
+    lines = DOCUMENT.partition(f"{head}\n")[2].partition("\n\n")[0].splitlines()[1:]
+    assert lines, f"docs/ARCHITECTURE.md has no table {head!r}"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def documented_imports() -> dict[str, tuple[set[str], set[str]]]:
+    """Return of each part what it may import, and what it imports, by the document's table."""
+    handed_on = {part_of(module) for module in HANDED_ON}
+    rows: dict[str, tuple[set[str], set[str]]] = {}
+    for parts, may, does in table_below("| who | may import | imports |"):
+        allowed = set(re.findall("`([^`]+)`", may))
+        allowed |= handed_on if may.startswith("what is handed on") else {"everything"} & {may}
+        for part in re.findall("`([^`]+)`", parts):
+            assert part not in rows, f"two rows of {part}"
+            rows[part] = (allowed - {part}, set(re.findall("`([^`]+)`", does)))
+    return rows
+
+
 def broad_handlers(path: Path) -> Iterator[ast.ExceptHandler]:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ExceptHandler):
@@ -207,6 +253,24 @@ def test_every_row_is_about_something() -> None:
     assert {name for name in MAY_IMPORT if not any(is_within(module, name) for module in modules)} == set()
     assert {module for module in modules if rule_of(module) == "app"} == {"app"}
     assert {name for name in MAY_SWALLOW if name not in modules} == set()
+
+
+def test_the_document_says_who_may_import_whom() -> None:
+    """docs/ARCHITECTURE.md has a row for each folder and file, with what the rows above allow it, and no other."""
+    documented = {part: may for part, (may, _does) in documented_imports().items()}
+    assert documented == by_part(MAY_IMPORT.items())
+
+
+def test_the_document_says_who_imports_whom() -> None:
+    """Its last column is what the source really imports: a name too many is as wrong as one too few."""
+    documented = {part: does for part, (_may, does) in documented_imports().items()}
+    assert documented == by_part((module_name(path), imported(path)) for path in FILES)
+
+
+def test_the_document_says_what_is_handed_on() -> None:
+    """The sentence before its table names exactly those files."""
+    sentence = DOCUMENT.partition("*What is handed on* stands for ")[2].partition(". ")[0]
+    assert set(re.findall("`([^`]+)`", sentence)) == {part_of(module) for module in HANDED_ON}
 
 
 def test_telemetry_knows_nothing_of_the_app() -> None:
@@ -259,6 +323,13 @@ def test_everything_is_caught_at_the_named_places_only() -> None:
     assert {name: count for name, count in swallowing.items() if count} == {
         name: count for name, (count, _reason) in MAY_SWALLOW.items()
     }
+
+
+def test_the_document_says_where_everything_is_caught() -> None:
+    """The four kinds of places in docs/ARCHITECTURE.md have just these files, and the boundaries of `Contained`."""
+    named = [path for _kind, where in table_below("| kind | where |") for path in re.findall("`([^`]+)`", where)]
+    contained = uses(lambda node: isinstance(node, ast.Call) and ast.unparse(node.func) == "Contained")
+    assert sorted(named) == sorted(f"{module.replace('.', '/')}.py" for module in {*MAY_SWALLOW, *contained})
 
 
 def test_failures_are_contained_at_three_boundaries() -> None:
