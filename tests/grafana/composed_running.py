@@ -98,7 +98,7 @@ def demo(folder: Path) -> Iterator[Demo]:
 def image_files(folder: Path) -> Path:
     """Copy what the Containerfile copies to /srv, and nothing else, into a folder."""
     for source, target in copied_from_here():
-        if target.startswith("/srv/"):
+        if target.startswith("/srv/") and (ROOT / source).is_dir():
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / source, folder / target.removeprefix("/srv/"), ignore=ignore)
     return folder
