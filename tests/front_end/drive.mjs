@@ -26,7 +26,7 @@ let page; // what useChat returned when it was rendered last
 let answers = 0;
 const reading = new Set(); // answers that are not read to their end
 
-// As README.md has it.
+// As docs/STREAMING.md has it.
 const lastOnly = ({ id, messages, trigger, messageId, body }) =>
   ({ body: { ...body, id, trigger, messageId, messages: messages.slice(-2) } });
 

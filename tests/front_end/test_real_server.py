@@ -9,7 +9,7 @@ import pytest
 from tests.front_end.driver import SDKS, Seen, Step, drive, program
 from tests.server.process import AT_ONCE, ServerProcess, running
 from tests.server.rows import turn_rows
-from tests.server.streaming import opened
+from tests.server.streaming import STALLS, opened
 
 NEWEST = ("sdk5", "sdk6")
 HOLDS = "Hold on [[fault: stall after=3 for=1.5]]"
@@ -104,6 +104,27 @@ def test_editing_and_asking_again(step: Conversation, played: Played) -> None:
 def test_a_refusal_is_a_sentence(step: Conversation) -> None:
     """An empty message is refused before its stream, in words."""
     assert (step("empty").status, step("empty").error) == ("error", "The message is empty.")
+
+
+def test_a_limit_and_a_full_line_are_sentences(sdk: str, tmp_path: Path) -> None:
+    """The real server's 429 and 503: the page shows what each means, no answer begins, and it may go on later."""
+    settings = {"OPENAI_API_POOL_SIZE": "1", "LLM_QUEUE_MAX": "0"}
+    limit = {"ENABLE_CHAT_RATE_LIMIT": "true", "CHAT_RATE_LIMIT_MAX": "2", "CHAT_RATE_LIMIT_WINDOW_SEC": "600"}
+    steps: list[Step] = [send(f"One {AT_ONCE}"), send(f"Two {AT_ONCE}"), send(f"Three {AT_ONCE}")]
+    with running(tmp_path, **settings, **limit) as server:
+        answered, _, limited = drive(sdk, server.url, "demo", steps)
+        with opened(server, STALLS, user="slow") as slow:
+            slow.deltas(1)
+            (full,) = drive(sdk, server.url, "late", steps[:1])
+    assert (answered.status, answered.error) == ("ready", None)
+    for seen, status, code, sentence in (
+        (limited, 429, "rate_limited", "That was too fast. Please wait a moment and try again."),
+        (full, 503, "overloaded", "Many people are asking right now. Please try again shortly."),
+    ):
+        (answer,) = seen.answers
+        assert (seen.status, seen.error, seen.messages[-1]["role"]) == ("error", sentence, "user")
+        assert (answer["status"], answer["headers"]["x-error-code"]) == (status, code)
+        assert int(answer["headers"]["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize(("name", "after"), [("left", "after it"), ("stopped", "after that")])
