@@ -46,7 +46,7 @@ AGENT_KEY: Final = "agent_processing_time"
 FIRST_TOKEN_KEY: Final = "time_to_first_token"
 """The key that streamed turns have besides, from the turn's start on."""
 SHOWN_STAGES: Final = frozenset(
-    {DB_FETCH, FETCH_CONVERSATION, FETCH_PROJECT, LLM_QUEUE, LLM, AGENT, SAVE_USER, DB_SAVE}
+    {DB_FETCH, FETCH_CONVERSATION, FETCH_PROJECT, FETCH_EARLIER, LLM_QUEUE, LLM, AGENT, SAVE_USER, DB_SAVE}
 )
 """The stages that a stream shows live: those that replies have figures of, and what runs within and beside them."""
 

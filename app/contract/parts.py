@@ -57,12 +57,20 @@ class TextEndPart(TypedDict):
 class StageData(TypedDict):
     """A stage that runs, or how it ended after so many seconds.
 
-    `at` is when it began, in seconds from the turn's start. The two fetches lie within `db_fetch`;
+    `at` is when it began, in seconds from the turn's start. Fetches lie within `db_fetch`;
     `save.user` is the question's save, which runs while the model works.
     """
 
     stage: Literal[
-        "db_fetch", "fetch.conversation", "fetch.project", "llm.queue", "llm", "agent", "save.user", "db_save"
+        "db_fetch",
+        "fetch.conversation",
+        "fetch.project",
+        "fetch.earlier",
+        "llm.queue",
+        "llm",
+        "agent",
+        "save.user",
+        "db_save",
     ]
     state: StageState
     at: Seconds
