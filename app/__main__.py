@@ -28,6 +28,7 @@ NOT_ALL_DELIVERED = 1
 LONGEST_MINUTES = 366 * 24 * 60
 CANNOT = {
     "outbox": "deliver", "whatif": "tell", "limiter": "do that", "token": "make a token", "doctor": "examine",
+    "hash-user": "hash",
 }  # fmt: skip
 """What a command cannot do, where it is not to start."""
 

@@ -361,6 +361,11 @@ def otel_span_queue() -> int | None:
     return int(size) if size.isdecimal() and int(size) > 0 else None
 
 
+def otel_captures_messages() -> bool:
+    """Return whether `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` asks for prompts and answers on spans."""
+    return os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower() == "true"
+
+
 def otel_disabled() -> bool:
     """Return whether `OTEL_SDK_DISABLED` switches telemetry off."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

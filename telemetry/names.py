@@ -107,6 +107,8 @@ GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 GEN_AI_CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"
+GEN_AI_INPUT_MESSAGES: Final = "gen_ai.input.messages"  # these two only where capturing texts was asked for
+GEN_AI_OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 UPSTREAM_REQUEST_ID: Final = "openai.response.request_id"
 
 # Metrics.

@@ -66,7 +66,7 @@ class TurnFacts:
     stages: tuple[StageFacts, ...] = ()
     """Every stage that ended, in the order in which they began."""
     time_to_first_token: float | None = None
-    """In seconds from the turn's start; None where no token came, or nobody watched for it."""
+    """In seconds from the turn's start; None where no token came."""
     gate: GatePassage | None = None
     """None when the turn did not come as far as that."""
 

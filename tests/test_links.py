@@ -147,3 +147,13 @@ def test_the_readmes_symptoms_are_the_guides() -> None:
 def test_slugs_are_githubs(heading: str, slug: str) -> None:
     """Letters of every script stay, underscores too; of what stands between words only spaces do, as hyphens."""
     assert slug_of(heading) == slug
+
+
+def test_the_promise_of_durability_stands_in_the_front_door() -> None:
+    """README.md gives the outbox's promise in the very words of docs/DURABILITY.md."""
+    (promise,) = re.findall(r"\*\*(An answer that a client received .*?)\*\*", words(ROOT / "docs" / "DURABILITY.md"))
+    assert promise.rstrip(".") in words(ROOT / "README.md")
+
+
+def words(path: Path) -> str:
+    return " ".join(path.read_text("utf-8").split())

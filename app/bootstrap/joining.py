@@ -35,7 +35,7 @@ from app.generate.model_call import Generate, ModelRules
 from app.generate.speaker import TutorSpeaker
 from app.ops.recent_turns import RecentTurns
 from app.save.turn_record import Save
-from app.settings import Settings
+from app.settings import Settings, otel_captures_messages
 from app.turn import Feature
 from telemetry import names
 from telemetry.active_users import ActiveUsers
@@ -139,6 +139,7 @@ def _chat_turns(settings: Settings, resources: Resources, door: Door, gate: Gate
         first_token_s=settings.llm_first_token_timeout,
         idle_s=settings.llm_idle_timeout,
         whole_s=settings.llm_timeout,
+        capture_messages=_captures_messages(),
     )
     generate = Generate(model.chat, rules)
     stages = partial(
@@ -161,6 +162,16 @@ def _chat_turns(settings: Settings, resources: Resources, door: Door, gate: Gate
         "chat": stages(speaker=TutorSpeaker(generate)),
         "agent": stages(speaker=AgentSpeaker(generate, gate, studies=model.studies)),
     }
+
+
+def _captures_messages() -> bool:
+    """Return whether what is said goes on spans, and have the log say so: it is other people's."""
+    if otel_captures_messages():
+        log.warning(
+            "telemetry.messages_captured", extra={"hint": "prompts and answers go to the collector as they are"}
+        )
+        return True
+    return False
 
 
 def _instructions(settings: Settings) -> str:

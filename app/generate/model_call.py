@@ -1,13 +1,17 @@
 """The generate stage: ask the model, with a deadline for the first token, between tokens, and for the whole call."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 from opentelemetry.trace import SpanKind
 
 from app.clients.ports import ChatModel, JsonSchema, ModelEnd, ModelRequest
 from app.deadlines import stage_deadline
-from app.errors import ModelFault, StageTimeout
+from app.errors import Fault, ModelFault, StageTimeout
 from app.turn import Draft, Prompt, PromptMessage
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace
@@ -20,13 +24,17 @@ STUDY_MAX_TOKENS = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRules:
-    """How the model is asked, and how long it may take, in seconds."""
+    """How the model is asked, and how long it may take, in seconds.
+
+    `capture_messages`: whether prompt and answer go on the call's span. Nobody's texts do unless that was asked for.
+    """
 
     max_tokens: int
     temperature: float | None
     first_token_s: float
     idle_s: float
     whole_s: float
+    capture_messages: bool = False
 
 
 class Generate:
@@ -72,7 +80,7 @@ class Generate:
     async def _call(self, name: str, request: ModelRequest, draft: Draft, trace: TurnTrace) -> None:
         stage = trace.stage(name, self._attributes(request), span_name=f"chat {self._model.name}", kind=SpanKind.CLIENT)
         try:
-            with stage, stage_deadline(names.LLM, self._rules.whole_s):
+            with stage, self._captured(request, draft, stage), stage_deadline(names.LLM, self._rules.whole_s):
                 try:
                     end = await self._ask(request, draft, trace, stage)
                 except ModelFault as fault:
@@ -85,6 +93,25 @@ class Generate:
                     trace.fall_back("model")
         finally:
             self._record(draft, trace, stage)
+
+    @contextmanager
+    def _captured(self, request: ModelRequest, draft: Draft, stage: StageTrace) -> Iterator[None]:
+        """Put prompt and answer on the span, where that was asked for; of an answer that broke off what there was."""
+        if not self._rules.capture_messages:
+            yield
+            return
+        stage.set({names.GEN_AI_INPUT_MESSAGES: _told([_said(each.role, each.content) for each in request.messages])})
+        shown, finish = len(draft.parts), "cancelled"
+        try:
+            yield
+            finish = draft.finish
+        except Fault:
+            finish = "error"
+            raise
+        finally:
+            if text := "".join(draft.parts[shown:]):
+                answer = _said("assistant", text) | {"finish_reason": finish}
+                stage.set({names.GEN_AI_OUTPUT_MESSAGES: _told([answer])})
 
     async def _ask(self, request: ModelRequest, draft: Draft, trace: TurnTrace, stage: StageTrace) -> ModelEnd:
         room = MAX_ANSWER_CHARS
@@ -175,3 +202,13 @@ class Generate:
         if self._rules.temperature is not None:
             attributes[names.GEN_AI_REQUEST_TEMPERATURE] = self._rules.temperature
         return attributes
+
+
+def _said(role: str, text: str) -> dict[str, Any]:
+    """Return a message as the GenAI conventions have it on spans."""
+    return {"role": role, "parts": [{"type": "text", "content": text}]}
+
+
+def _told(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return messages as an attribute, which is a text; in ASCII, since a surrogate would cost the export its batch."""
+    return json.dumps(messages)

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import Any, get_args
 
 import trio
@@ -94,9 +95,12 @@ def ops_answer(rules: OpsRules, body: Mapping[str, Any]) -> Response:
 def _seconds() -> float:
     text = request.args.get("min_seconds", "0")
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise CallerFault("invalid_request", fields=["min_seconds: must be a number"]) from None
+        seconds = nan
+    if isnan(seconds):
+        raise CallerFault("invalid_request", fields=["min_seconds: must be a number"])
+    return seconds
 
 
 def _outcome() -> str | None:

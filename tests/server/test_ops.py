@@ -226,7 +226,7 @@ def test_turns_are_filtered_by_their_time(server: ServerProcess) -> None:
     assert turns(server, min_seconds=1e9) == []
 
 
-@pytest.mark.parametrize("query", ["min_seconds=soon", "min_seconds=", "outcome=fine", "outcome="])
+@pytest.mark.parametrize("query", ["min_seconds=soon", "min_seconds=", "min_seconds=nan", "outcome=fine", "outcome="])
 def test_a_filter_that_is_none_is_refused(server: ServerProcess, query: str) -> None:
     """A filter with a value that it cannot have is 422, and named."""
     body = problem(server.http.get(f"/ops/turns?{query}"), 422, "invalid_request")
