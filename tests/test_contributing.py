@@ -1,7 +1,7 @@
 """CONTRIBUTING.md's worked examples, followed to the letter: each on a copy of the checkout, with its own commands.
 
 Two copies are followed at a time, since part of it goes by in waiting. mypy is the longest of the
-commands: without a cache of `make lint` to begin with, that part is left to `make soak`.
+commands, and left to `make soak`.
 """
 
 import os
@@ -115,9 +115,8 @@ def test_an_example_works_as_it_is_written(name: str, followed: Mapping[str, Fut
     assert not failure, failure
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if CACHE.exists() else pytest.mark.soak) for name in EXAMPLES]
-)
+@pytest.mark.soak
+@per_example
 def test_an_example_has_its_types_right(name: str, followed: Mapping[str, Future[tuple[Path, str]]]) -> None:
     """mypy strict finds nothing in what the example touched."""
     copy, _failure = followed[name].result()
