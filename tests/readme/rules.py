@@ -34,9 +34,10 @@ class Exports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serves:
-    """Is typed: it serves until Ctrl-C. `model` is what it says will answer."""
+    """Is typed: it serves until Ctrl-C. `model` is what it says will answer, `optimized` which plan `/chat` takes."""
 
     model: str
+    optimized: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,11 @@ RULES: dict[str, Class] = {
     # make
     r"make run": Serves(model="SmolLM2"),
     r"make run LLM=scripted": Serves(model=SCRIPTED),
+    r"USE_OPTIMIZED_CHAT=true CHAT_CANARY_PERCENT=100 make run": Serves(model="SmolLM2"),
+    rf"USE_OPTIMIZED_CHAT=false {APP} serve": Serves(model=SCRIPTED, optimized=False),
     r"(NO_LOCAL_MODEL=1 )?make (test|soak|lint)": Elsewhere(by=".ci/run"),
     r"make (front-end|mock-hosts|traceql|typed-client|console-page)": Elsewhere(by=".ci/run"),
-    r"make (install-dev|install-model|lock)": Elsewhere(by="tests/test_make.py"),
+    r"make (install|install-dev|install-model|lock)": Elsewhere(by="tests/test_make.py"),
     r"make trace-demo": Elsewhere(by="tests/grafana/test_trace_demo.py"),
     r"make dashboards": Elsewhere(by="tests/grafana/test_dashboards.py"),
     r"make bench( ARGS=--quick)?": Elsewhere(by="bench/__main__.py"),
@@ -98,7 +101,12 @@ RULES: dict[str, Class] = {
     rf"curl -s '{URL}/ops/turns\?outcome=shed' \| .*": Runs(says=(r'1 "error_type": "queue_full"',)),
     rf"curl -s '{URL}/ops/turns\?outcome=timeout' \| .*": Runs(says=(r'1 "error_type": "timeout\.llm\.idle"',)),
     rf"curl -s {URL}/metrics \| grep \^process_memory": Runs(says=(r"^process_memory_usage_bytes\S* \d",)),
-    rf"curl -X PUT {URL}/ops/rollout .* -d '\{{\"chat\": \{{\"percent\": 10\}}\}}'": Runs(says=('"percent": 10',)),
+    rf"curl -s {URL}/metrics \| grep chat_fallbacks_total": Runs(says=(r'^chat_fallbacks_total\{kind="plan"\} 0$',)),
+    rf"curl -X PUT {URL}/ops/rollout .*, \"users\": .*'": Runs(
+        says=(r'"chat": \{"optimized": true, "percent": 0\.0\}', r'"users": \["ann", "ben"\]')
+    ),
+    rf"curl -X PUT {URL}/ops/rollout .* -d '\{{\"chat\": \{{\"percent\": 10\}}\}}'": Runs(says=('"percent": 10.0',)),
+    rf"curl -X PUT {URL}/ops/rollout .* -d '\{{\"chat\": \{{\"percent\": 100\}}\}}'": Runs(says=('"percent": 100.0',)),
     rf"curl -X PUT {URL}/ops/rollout .* -d '\{{\"chat\": \{{\"optimized\": false\}}\}}'": Runs(
         says=('"optimized": false',)
     ),
@@ -142,7 +150,9 @@ RULES: dict[str, Class] = {
     rf'{OPS} "\$URL/ops/outbox\?limit=10" \| python3 -m json\.tool': Runs(has=("waiting", "entries")),
     rf'{OPS} "\$URL/ops/outbox\?limit=1000" \| .*': Runs(says=('"set_aside": 0',)),
     r'curl -s -X (POST|DELETE) -H .* "\$URL/ops/outbox/17(/retry)?"': Runs(says=('"not_found"',)),
-    r'curl -s -X PUT "\$URL/ops/rollout" .*': Runs(says=('"percent": 0',)),
+    r'curl -s -X PUT "\$URL/ops/rollout" .*': Runs(
+        says=(r'"chat": \{"optimized": false', r'"agent": \{"optimized": false')
+    ),
     r'curl -s --max-time 5 "\$URL/(healthz|readyz)" \|\| echo "no answer"': Runs(has=("status",)),
     # containers
     r"(docker|kubectl) .*": NeedsEngine(),

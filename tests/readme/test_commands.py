@@ -160,17 +160,22 @@ def export_before(desk: Desk, command: Command) -> None:
 
 @pytest.mark.parametrize("command", of(Serves))
 def test_it_serves_until_it_is_stopped(desk: Desk, command: Command) -> None:
-    """It says where it listens and what will answer, and is ready some time later; Ctrl-C ends it."""
+    """It says where it listens and what will answer, and is ready some time later, with its plan; Ctrl-C ends it."""
     rule = rule_of(command)
     assert isinstance(rule, Serves)
     need_model(rule)
-    make = [need_program("make", "apt-get install make"), *command.flat.split()[1:]]
-    planned = subprocess.run([*make, "--dry-run"], cwd=desk.folder, capture_output=True, text=True, check=True).stdout
-    if " pip install" in planned:  # a test installs nothing
-        lack("what it serves with is not installed, or older than its lock; to run this test: make install-model")
-    given = {"BIND": "127.0.0.1:0", "DATA_DIR": str(desk.folder / "made" / rule.model)}
+    words = command.flat.split()
+    given = dict(word.split("=") for word in words if re.match(r"[A-Z_]+=", word) and word != "LLM=scripted")
+    typed = [word for word in words if word.partition("=")[0] not in given]
+    if typed[0] == "make":
+        typed[0] = need_program("make", "apt-get install make")
+        dry_run = [*typed, "--dry-run"]
+        planned = subprocess.run(dry_run, cwd=desk.folder, capture_output=True, text=True, check=True).stdout
+        if " pip install" in planned:  # a test installs nothing
+            lack("what it serves with is not installed, or older than its lock; to run this test: make install-model")
+    given |= {"BIND": "127.0.0.1:0", "DATA_DIR": str(desk.folder / "made" / rule.model)}
     with subprocess.Popen(
-        make,
+        typed,
         cwd=desk.folder,
         env=desk.environment("open", command.document) | given,
         stdout=subprocess.PIPE,
@@ -187,6 +192,8 @@ def test_it_serves_until_it_is_stopped(desk: Desk, command: Command) -> None:
         assert rule.model in told
         (url,) = re.findall(r"ready at (http://127\.0\.0\.1:\d+) ", told)
         until(lambda: httpx.get(f"{url}/readyz", trust_env=False).status_code == 200, "it is ready", 60)
+        plan = httpx.get(f"{url}/ops/rollout", trust_env=False).json()["chat"]
+        assert plan == {"optimized": rule.optimized, "percent": 100.0}
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert "server.stopped" in said
