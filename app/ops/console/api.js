@@ -9,9 +9,12 @@ export class Refusal extends Error {
 }
 
 const PATIENCE_MS = 15_000;
+/** What a header can hold; fetch would say of anything else that the server cannot be reached. */
+const SENDABLE = /^[\x20-\x7e\x80-\xff]*$/;
 
 /** Ask, and return the answer if it is a good one. Throws a `Refusal`; an aborted request throws what fetch does. */
 async function asked(address, { token = "", language, signal, patience = PATIENCE_MS, headers = {}, ...options } = {}) {
+  if (!SENDABLE.test(token)) throw new Refusal("unauthenticated", { status: 401 });
   const limits = [signal, patience && AbortSignal.timeout(patience)].filter(Boolean);
   const head = { ...headers, ...(token && { authorization: `Bearer ${token}` }) };
   if (language) head["accept-language"] = language;
@@ -25,6 +28,16 @@ async function asked(address, { token = "", language, signal, patience = PATIENC
   }
   if (!response.ok) throw await refusalOf(response);
   return response;
+}
+
+/** Return what an answer says. One that is cut short, or a network's own page, is no word of the server's. */
+async function saidIn(response, signal) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Refusal("unreachable");
+  }
 }
 
 async function refusalOf(response) {
@@ -76,24 +89,24 @@ export async function resumeTurn(page, options) {
 export async function stopTurn(page, options) {
   const asking = { ...options, method: "POST", headers: named(page) };
   const response = await asked(`chat/${encodeURIComponent(page)}/stop`, asking);
-  return (await response.json()).stopped;
+  return (await saidIn(response, options.signal)).stopped;
 }
 
 /** Return a page's messages, oldest first. */
 export async function readHistory(page, options) {
   const asking = { ...options, headers: named(page) };
   const response = await asked(`chat/history?format=ui&page_id=${encodeURIComponent(page)}`, asking);
-  return response.json();
+  return saidIn(response, options.signal);
 }
 
 /** Return what the console shows of the server now. */
 export async function readServer(options) {
   const response = await asked("ops/console", { ...options, patience: 4_000 });
-  return response.json();
+  return saidIn(response, options.signal);
 }
 
 /** Change the limiter; returns it as it is then. */
 export async function changeLimiter(wish, options) {
   const response = await asked("ops/limiter", { ...options, method: "PUT", body: JSON.stringify(wish) });
-  return response.json();
+  return saidIn(response, options.signal);
 }

@@ -153,6 +153,7 @@ export class Chat {
   #retry() {
     if (this.talk.busy) return;
     this.#tell(null);
+    this.#typed();
     this.messages.takeBack();
     this.messages.begin();
     this.talk.ask(null, true);
@@ -207,6 +208,8 @@ export class Chat {
   #refused(error, question) {
     if (this.messages.last?.state === "streaming") this.messages.settle(null, "failed");
     const { ask, token } = this.parts;
+    if (question && !this.messages.last) this.#asked(question);
+    if (question && error.status && !ask.value) tab.set("draft", question.message); // the server has not kept it
     if (OF_THE_TEXT.has(error.code) && question && !ask.value) {
       this.messages.takeBack();
       ask.value = question.message;
@@ -221,6 +224,13 @@ export class Chat {
       traceId: error.traceId,
       retry: Boolean(question) && !OF_THE_TEXT.has(error.code),
     });
+  }
+
+  /** Show a question of before a reload, if the history has not. */
+  #asked({ message, turnId }) {
+    const newest = this.messages.newestQuestion;
+    const same = newest?.turnId && turnId ? newest.turnId === turnId : newest?.text === message;
+    if (!same) this.messages.ask(message, turnId);
   }
 
   /** Say what went wrong, and when it is worth trying again; null takes it away. */

@@ -138,7 +138,10 @@ const chat = new Chat(
 // What the server tells of itself.
 
 const opsToken = byTestId("ops-token");
-const asker = () => ({ token: opsToken.value.trim(), language: language() });
+/** What is sent: nothing half typed, and nothing again that was refused, for each counts against this address. */
+let givenToken = "";
+let tokenRefused = false;
+const asker = () => ({ token: givenToken, language: language() });
 const limiter = new Limiter(byTestId("limiter"), asker);
 const health = new Health({ dependencies: byTestId("dependencies"), outbox: byTestId("outbox") });
 
@@ -160,6 +163,10 @@ function told(server, askedAt) {
 
 function failed(error) {
   last = error;
+  if (error.status === 401 && givenToken) {
+    tokenRefused = true;
+    giveToken("");
+  }
   reachable(error.code !== "unreachable");
   statusWords();
   opsWords();
@@ -171,21 +178,25 @@ function opsWords() {
   const closed = last?.status === 404;
   part("opsAsk").hidden = !(asks || opsToken.value);
   part("opsFigures").hidden = asks || closed;
-  mark(opsToken, "aria-invalid", asks && opsToken.value ? "true" : null);
+  mark(opsToken, "aria-invalid", asks && tokenRefused ? "true" : null);
   say(part("opsSentence"), opsSentence(asks, closed));
   part("opsSentence").hidden = !part("opsSentence").textContent;
 }
 
 function opsSentence(asks, closed) {
-  if (asks) return t(opsToken.value ? "ops_wrong" : "ops_ask");
+  if (asks) return t(tokenRefused ? "ops_wrong" : "ops_ask");
   if (closed) return t("ops_closed");
   if (!last || last.code === "unreachable") return "";
   return t("ops_failed", { code: last.code, time: answeredAt ? clockTime(answeredAt) : "–" });
 }
 
-/** Show whether the server is there; the browser knows at once that it has no line, the polls know the rest. */
-function reachable(is) {
-  const there = is && navigator.onLine;
+function giveToken(token) {
+  givenToken = token;
+  tab.set("opsToken", token || null);
+}
+
+/** Show whether the server is there: so the polls say. A browser without a network may still reach its own machine. */
+function reachable(there) {
   const connection = byTestId("connection");
   const was = connection.dataset.state;
   mark(connection, "data-state", there ? "online" : "offline");
@@ -202,9 +213,10 @@ function statusWords() {
 }
 
 function secrets() {
-  opsToken.value = tab.get("opsToken", "");
+  opsToken.value = givenToken = tab.get("opsToken", "");
   opsToken.addEventListener("change", () => {
-    tab.set("opsToken", opsToken.value.trim() || null);
+    tokenRefused = false;
+    giveToken(opsToken.value.trim());
     askNow();
   });
   for (const [button, field, words] of [

@@ -183,7 +183,7 @@ export const JAPANESE = {
   dep_down: "遮断中",
   dep_off: "オフ",
   note_loading: "読み込み中",
-  note_embedded: "内蔵",
+  note_embedded: "組み込み",
   note_dev: "開発用トークン",
   note_no_keys: "鍵を取得していません",
   note_stale_keys: "古い鍵を使用中",

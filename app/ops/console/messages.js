@@ -51,7 +51,7 @@ export class Messages {
   ask(text, turnId = null) {
     const name = el("h3", { class: "unseen" });
     const element = el("article", { class: "message user", "data-testid": "message-user" }, name, el("div", { "data-testid": "question" }, text));
-    this.#add({ element, turnId, role: "user", words: () => say(name, t("you")) });
+    this.#add({ element, turnId, text, role: "user", words: () => say(name, t("you")) });
   }
 
   /** Begin an answer. */
@@ -62,7 +62,7 @@ export class Messages {
     return answer;
   }
 
-  /** Return the turn's id of the newest question. */
+  /** Return the newest question: its text, and its turn's id if that is known. */
   get newestQuestion() {
     return this.drawn.findLast((message) => message.role === "user") ?? null;
   }
@@ -88,7 +88,8 @@ export class Messages {
     const atEnd = this.#isAtEnd();
     this.last?.settle(turn, state);
     this.#toEnd(atEnd);
-    const told = state === "done" ? t("answer_done", { text: this.last?.answer.textContent ?? "" }) : t(`answer_${state}`);
+    const text = this.last?.answer.textContent ?? "";
+    const told = state === "done" ? t("answer_done", { text }) : t(endOf(state, text));
     say(this.announcer, told);
   }
 
@@ -132,6 +133,9 @@ export class Messages {
     if (wanted) this.log.scrollTop = this.log.scrollHeight;
   }
 }
+
+/** Return the sentence for an answer that is not whole: one of which something came is not none. */
+const endOf = (state, text) => `answer_${state === "failed" && text ? "partial" : state}`;
 
 /** One answer: its text, what it waits for, and what is to be said of it. */
 class Answer {
@@ -193,7 +197,7 @@ class Answer {
 
   #status() {
     if (this.state === "done") return "";
-    if (this.state !== "streaming") return t(`answer_${this.state}`);
+    if (this.state !== "streaming") return t(endOf(this.state, this.answer.textContent));
     const turn = this.turn;
     if (turn?.queue) {
       const { position, wait } = turn.queue;

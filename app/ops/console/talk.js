@@ -13,6 +13,8 @@ const TRIES_S = [0.5, 1, 2, 4, 5];
 const LOOKS = 5;
 /** After which a turn that was stopped, and does not say so, is let go. */
 const STOP_PATIENCE_MS = 5_000;
+/** Between tries to stop a turn that the server does not know yet, in seconds. */
+const STOP_AGAIN_S = 0.25;
 
 const seconds = () => performance.now() / 1000;
 const pause = (s) => new Promise((resolve) => setTimeout(resolve, s * 1000));
@@ -55,11 +57,13 @@ export class Talk {
   /** Stop the answer; the server ends the stream. */
   async stop() {
     const abort = this.abort;
+    const page = this.question?.page ?? this.options().page;
+    setTimeout(() => abort?.abort("stopped"), STOP_PATIENCE_MS);
     try {
-      await stopTurn(this.question?.page ?? this.options().page, this.#asker());
-      setTimeout(() => abort?.abort("stopped"), STOP_PATIENCE_MS);
-    } catch {
+      while (!(await stopTurn(page, this.#asker())) && this.abort === abort) await pause(STOP_AGAIN_S);
+    } catch (error) {
       abort?.abort("stopped");
+      this.tell.refused(error, null);
     }
   }
 
@@ -91,10 +95,12 @@ export class Talk {
       await work(abort.signal);
     } catch (error) {
       if (abort.signal.reason !== LEFT) this.#failed(error, abort.signal);
+    } finally {
+      if (this.abort === abort) {
+        this.abort = null;
+        this.#busy(false);
+      }
     }
-    if (this.abort !== abort) return;
-    this.abort = null;
-    this.#busy(false);
   }
 
   #busy(is) {

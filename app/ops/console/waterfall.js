@@ -14,6 +14,8 @@ const WIDE_PX = 12;
 const AIR_PX = 12;
 const LENGTH_PX = 56;
 const LENGTH_AND_WORD_PX = 124;
+/** A turn has at least this share of the axis, however narrow. */
+const LEAST_SHARE = 0.55;
 const STEP_MS = 250; // for who wants no motion
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -72,7 +74,7 @@ export class Waterfall {
   /** Return a round end that leaves room for the figure of a bar as long as the turn. */
   #endFor(view) {
     const room = view?.state === "running" || view?.state === "done" ? LENGTH_PX : LENGTH_AND_WORD_PX;
-    return niceEnd((view?.total || 0.8) / Math.max(0.75, 1 - room / Math.max(1, this.width)));
+    return niceEnd((view?.total || 0.8) / Math.max(LEAST_SHARE, 1 - room / Math.max(1, this.width)));
   }
 
   /** Move the drawn end of the axis towards the wanted one, never short of `least`; tells whether it is on its way. */
@@ -208,11 +210,15 @@ function drawRow(line, row, view, end, width) {
 /** Write a bar's length at its end, or where there is room. */
 function drawLength(length, row, view, end, width) {
   const failed = row.state === "failed";
-  const word = failed ? ` ${view.state === "stopped" ? "◼ " + t("state_stopped") : "✕ " + t("state_failed")}` : "";
-  const text = duration(row.end - row.at) + word;
-  say(length, text);
+  const [shape, word] = view.state === "stopped" ? ["◼", t("state_stopped")] : ["✕", t("state_failed")];
+  const time = duration(row.end - row.at);
   const [from, to] = [row.at, row.end].map((at) => (at / end) * width);
-  const side = labelSide(from, Math.max(to, from + 2), width, widthOf(text));
+  const sideOf = (text) => labelSide(from, Math.max(to, from + 2), width, widthOf(text));
+  const whole = failed ? `${time} ${shape} ${word}` : time;
+  // Where there is no room for the word, its shape says it: a figure over its own bar would hide that.
+  const text = failed && sideOf(whole) === "inside" ? `${time} ${shape}` : whole;
+  const side = sideOf(text);
+  say(length, text);
   length.className = `length ${side}${failed ? " failed" : ""}`;
   length.style.left = side === "before" ? share(row.at, end) : share(row.end, end);
 }

@@ -61,3 +61,16 @@ fact("a server that is not there is unreachable", async () => {
 for (const [value, seconds] of [[null, null], ["", null], ["5", 5], ["0", 0], ["2.5", 2.5], ["-3", 0], ["Thu, 01 Jan 1970 00:00:09 GMT", 9], ["soon", null]]) {
   fact(`Retry-After ${JSON.stringify(value)} means ${seconds}`, () => assert.equal(waitOf(value, 0), seconds));
 }
+
+fact("somebody else's page, or an answer that is cut short, is no word of the server's", async () => {
+  for (const body of ["<html>Sign in to this network", '[{"role":']) {
+    const { answer } = await asked(new Response(body, { status: 200 }), () => readHistory("p", options));
+    assert.ok(answer instanceof Refusal);
+    assert.equal(answer.code, "unreachable");
+  }
+});
+
+fact("a token that no header can hold is refused here, and nothing is sent", async () => {
+  const { answer, sent } = await asked(ok([]), () => readHistory("p", { token: "合言葉" }));
+  assert.deepEqual([answer.code, answer.status, sent], ["unauthenticated", 401, undefined]);
+});
