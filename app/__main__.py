@@ -1,10 +1,24 @@
 """`python -m app serve`, and the commands for those who run it: read the settings, bootstrap, serve; no more."""
 
-import argparse
 import os
+import signal
 import sys
+
+if __name__ == "__main__" and sys.argv[1:2] == ["serve"]:  # before the imports, which take a second
+
+    def _end(number: int, _frame: object) -> None:
+        """End by the signal, without a stack; as process 1, for which the kernel drops that, by its exit code."""
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+        os._exit(128 + number)
+
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, _end)  # until the server takes them itself
+
+import argparse
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,7 +30,7 @@ from app.ops.limiter_cli.options import add_options as add_limiter_options
 from app.ops.whatif.command import add_options as add_what_if_options
 from app.ops.whatif.command import run as answer_what_if
 from app.ops.whatif.replay import GateRules
-from app.settings import Settings, load_settings, proxy_for
+from app.settings import Settings, load_settings, otel_refusal, proxy_for
 from telemetry.logs import log_to
 from telemetry.turn_trace import user_hash
 
@@ -86,16 +100,27 @@ def main() -> int:
 def _serve() -> int:
     settings = load_settings()
     log_to(level=settings.log_level)
-    from app import bootstrap  # only now: a wrong setting is told before half a second of imports
+    with _sdk_imported():
+        from app import bootstrap  # only now: a wrong setting is told before half a second of imports
 
     trio.run(bootstrap.run, settings, _say)
     return 0
 
 
+@contextmanager
+def _sdk_imported() -> Iterator[None]:
+    """Tell in one line which variable OpenTelemetry's SDK refuses: it reads some of them while it is imported."""
+    try:
+        yield
+    except ValueError as exc:
+        raise otel_refusal(exc) from None
+
+
 def _deliver(file: Path) -> int:
     settings = load_settings()
     log_to(level="warning")  # that the database does not answer, too: trying takes a while
-    from app import bootstrap
+    with _sdk_imported():
+        from app import bootstrap
 
     end = trio.run(bootstrap.deliver_orphan, settings, file)
     if end.problem is None and not end.set_aside:
@@ -122,7 +147,8 @@ def _limiter(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     log_to(level="critical")  # what goes wrong is told by the report
-    from app.bootstrap.doctor import examine  # only now, as for serving
+    with _sdk_imported():
+        from app.bootstrap.doctor import examine  # only now, as for serving
     from app.ops.doctor.command import Doctor, run
     from app.ops.versions import versions
 

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     supabase_rls_passthrough: bool = _setting(
         False, "Reads go with the caller's own token, so that row-level security applies to them."
     )
-    supabase_max_connections: Count = _setting(32, "Connections the client may hold open.", "connections")
+    supabase_max_connections: Count = _setting(32, "Requests to the database at once.", "requests")
 
     http_transport: Literal["trio", "httpcore"] = _setting(
         "trio",
@@ -353,6 +353,11 @@ def otel_exports(signal: Literal["traces", "metrics"]) -> bool:
 def _otlp_variables(ending: str) -> list[str]:
     names = (name for name in os.environ if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith(ending))
     return [os.environ[name] for name in names]
+
+
+def otel_refusal(error: ValueError) -> StartError:
+    """Return what the SDK's refusal of a variable that it read itself says of the start."""
+    return StartError(f"a variable of OpenTelemetry's (OTEL_*): {' '.join(str(error).split())}")
 
 
 def otel_span_queue() -> int | None:

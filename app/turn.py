@@ -35,8 +35,9 @@ TURN_IDS = uuid.UUID("5b6f3f0e-64b1-4a3e-9a63-0d2c6c1f7a10")
 class TurnRequest:
     """A message that one user sends. `conversation_id` and `project_id` are None when the caller named none.
 
-    `newest` is how many stored messages are read; None leaves it to the settings. `by_rules` asks the agent for an
-    answer without the model. `on_disconnect` is what becomes of the turn when its client leaves.
+    `newest` is how many stored messages are read; None leaves it to the settings. `shown` is how many of them prompt
+    and rules are given, all when None, and none without `with_history`. `by_rules` asks the agent for an answer without
+    the model. `on_disconnect` is what becomes of the turn when its client leaves.
 
     A `turn_id` that was made of a key (it is of version 5; a random one of version 4) may have been asked for before.
 
@@ -56,6 +57,7 @@ class TurnRequest:
     feature: Feature = "chat"
     plan: Plan = "concurrent"
     newest: int | None = None
+    shown: int | None = None
     with_history: bool = True
     by_rules: bool = False
     on_disconnect: OnDisconnect = "cancel"
@@ -68,6 +70,12 @@ class TurnRequest:
     def is_long(self) -> bool:
         """Whether its message is one that gets the longer history."""
         return len(self.message) > LONG_MESSAGE_CHARS
+
+    def shown_of(self, history: "Sequence[StoredMessage]") -> "Sequence[StoredMessage]":
+        """Return what prompt and rules are given of a history."""
+        if not self.with_history:
+            return ()
+        return history if self.shown is None else history[-self.shown :]
 
     @property
     def may_repeat(self) -> bool:

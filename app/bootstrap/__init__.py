@@ -22,10 +22,9 @@ from app.bootstrap.parts import Parts, Resources
 from app.bootstrap.upstreams import Breakers, ChosenModel, open_database, open_keys, open_model
 from app.clients.pools import Pools
 from app.edge.serve import DrainRules, listener_url, open_listener
-from app.errors import StartError
 from app.ops.turn_log import open_turn_log
 from app.ops.versions import VERSION
-from app.settings import Settings, otel_disabled, otel_exports, otel_span_queue
+from app.settings import Settings, otel_disabled, otel_exports, otel_refusal, otel_span_queue
 from app.welcome import Welcome
 from telemetry.logs import forget_unwritten
 from telemetry.providers import DEFAULT_SPAN_QUEUE, Providers, build_providers
@@ -185,4 +184,4 @@ def _providers(instance: str, *, metrics: bool) -> Providers:
             span_queue_max=otel_span_queue() or DEFAULT_SPAN_QUEUE,
         )
     except ValueError as exc:  # the SDK's, of what it read itself
-        raise StartError(f"a variable of OpenTelemetry's (OTEL_*): {' '.join(str(exc).split())}") from None
+        raise otel_refusal(exc) from None

@@ -7,6 +7,7 @@ error, which may quote the prompt, goes nowhere.
 
 import email.utils
 import json
+import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,11 +19,14 @@ import httpx
 import trio
 
 from app.clients import USER_AGENT, basic_authorization, below
+from app.clients.openai_parameters import INSTEAD, ParameterRefusedError, fitted, refused_parameter
 from app.clients.ports import ModelEnd, ModelRequest, OnText
 from app.clients.rate_limits import rate_limits
 from app.clients.sse_decode import SseDecoder, SseError
 from app.errors import CallerFault, Fault, ModelFault
 from app.turn import TokenUsage
+
+log = logging.getLogger(__name__)
 
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_S = 2.0
@@ -89,6 +93,7 @@ class OpenAIModel:
         self.host = (url.host, url.port or (443 if url.scheme == "https" else 80))
         self.provider = provider or url.host
         self._transport = transport
+        self._refused: set[tuple[str, str]] = set()  # which model has refused which parameter
         self._headers = {
             "content-type": "application/json",
             "accept": "text/event-stream",
@@ -100,10 +105,28 @@ class OpenAIModel:
             self._headers["authorization"] = f"Bearer {key}"
 
     async def answer(self, request: ModelRequest, on_text: OnText) -> ModelEnd:
-        """Ask once, pass each piece of text on, and return how the answer ended."""
+        """Ask once, pass each piece of text on, and return how the answer ended.
+
+        Only where the model refuses a parameter that it can be asked without is it asked again, at once; that is
+        remembered.
+        """
+        while True:
+            body = fitted(_body(request), {name for model, name in self._refused if model == request.model})
+            try:
+                return await self._ask(request, body, on_text)
+            except ParameterRefusedError as refused:
+                self._remember(request.model, refused.name)
+
+    def _remember(self, model: str, name: str) -> None:
+        if (model, name) not in self._refused:
+            self._refused.add((model, name))
+            log.info("model.parameter_refused", extra={"model": model, "parameter": name, "instead": INSTEAD[name]})
+
+    async def _ask(self, request: ModelRequest, body: Mapping[str, Any], on_text: OnText) -> ModelEnd:
         request_id: str | None = None
         try:
-            question = httpx.Request("POST", self._url, headers=self._headers, content=_body(request))
+            content = json.dumps(body, ensure_ascii=False).encode()
+            question = httpx.Request("POST", self._url, headers=self._headers, content=content)
             response = await self._transport.handle_async_request(question)
             try:
                 request_id = _request_id(response.headers)
@@ -111,7 +134,10 @@ class OpenAIModel:
                 if response.status_code == 200 and _is_packed(response.headers):
                     raise ModelFault("model_error", "packed, though nobody asked for that", error_type="bad_stream")
                 if response.status_code != 200:
-                    raise _refusal(response, await _error_body(response))
+                    error = await _error_body(response)
+                    if name := refused_parameter(response.status_code, error, body):
+                        raise ParameterRefusedError(name)
+                    raise _refusal(response, error)
                 return await _follow(response, on_text)
             finally:
                 await response.aclose()
@@ -228,7 +254,7 @@ def _storable(text: str) -> str:
     return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
 
 
-def _body(request: ModelRequest) -> bytes:
+def _body(request: ModelRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -241,7 +267,7 @@ def _body(request: ModelRequest) -> bytes:
     if request.schema is not None:
         schema = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return json.dumps(body, ensure_ascii=False).encode()
+    return body
 
 
 def _usage(value: Any) -> TokenUsage | None:

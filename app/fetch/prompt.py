@@ -32,7 +32,7 @@ def build_prompt(rules: PromptRules, request: TurnRequest, grounding: Grounding,
     system = _system(rules, request, grounding.project, more)
     room = rules.max_chars - len(system) - len(request.message)
     history_rows = history_of(grounding)[-_most(rules, request) if request.replaces else 0 :]
-    turns = answered_turns(history_rows) if request.with_history else []
+    turns = answered_turns(request.shown_of(history_rows))
     kept = _newest_that_fit(turns, room)
     history = [PromptMessage(message.sender, message.message) for turn in kept for message in turn]
     return Prompt(

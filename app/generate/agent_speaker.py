@@ -7,7 +7,6 @@ late or answers what is not valid falls back to them alone. Nothing of a user st
 
 import logging
 import math
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
@@ -23,7 +22,7 @@ from app.generate.agent.values import AgentView
 from app.generate.model_call import Generate
 from app.generate.speaker import NoStudy, Study
 from app.standing import history as history_of
-from app.turn import Draft, Grounding, Prompt, PromptMessage, StoredMessage, TurnRequest
+from app.turn import Draft, Grounding, Prompt, PromptMessage, TurnRequest
 from telemetry import names
 from telemetry.turn_trace import StageTrace, TurnTrace
 
@@ -76,8 +75,9 @@ class AgentSpeaker:
 
     def prepare(self, request: TurnRequest, grounding: Grounding, draft: Draft, trace: TurnTrace) -> str:
         """Let the rules look at the turn, put what they make of it into the draft, and return the acts to perform."""
-        history: Sequence[StoredMessage] = history_of(grounding) if request.with_history else ()
-        view = rule_view(history, request.message, grounding.project, grounding.admitted_at, timed=trace.stage)
+        known = history_of(grounding)
+        shown, now = request.shown_of(known), grounding.admitted_at
+        view = rule_view(shown, request.message, grounding.project, now, timed=trace.stage, replies=known)
         draft.agent = view
         return act_instructions(view.acts.acts, view.support.type, view.language)
 

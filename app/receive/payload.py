@@ -24,6 +24,8 @@ MAX_CONTEXT_CHARS = 20_000
 """More than a page's text; what the prompt has room for decides in the end."""
 DEFAULT_PAGE = "general"
 AGENT_HISTORY, MAX_AGENT_HISTORY = 50, 100
+TWO_TURNS = 4
+"""Messages that are read, however few are asked for: which acts come again depends on the last two answers."""
 Payload = TypeVar("Payload", bound=BaseModel)
 
 
@@ -124,6 +126,7 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules, key: str | None 
         CallerFault: `bad_json`, and as `read_chat`.
     """
     payload = validated(AgentPayload, read_json(body))
+    shown = min(max(payload.history_limit, 1), MAX_AGENT_HISTORY)
     request = TurnRequest(
         turn_id=turn_id(user_id, key),
         user_id=user_id,
@@ -132,7 +135,8 @@ def parse_agent(body: bytes, user_id: str, rules: PayloadRules, key: str | None 
         project_id=_id(payload.project_id),
         surface="agent",
         feature="agent",
-        newest=min(max(payload.history_limit, 1), MAX_AGENT_HISTORY),
+        newest=max(shown, TWO_TURNS),
+        shown=shown,
         with_history=payload.include_history,
         by_rules=payload.mock_mode,
         on_disconnect=rules.on_disconnect,

@@ -56,7 +56,7 @@ def _debug_info(request: TurnRequest, outcome: TurnOutcome) -> dict[str, Any]:
     return {
         "plan": outcome.plan,
         "mock_mode": request.by_rules,
-        "history_limit": request.newest,
+        "history_limit": request.shown,
         "model": outcome.draft.model,
         "finish": outcome.draft.finish,
         "token_usage": usage.as_reply() if usage else None,

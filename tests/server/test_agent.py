@@ -116,6 +116,28 @@ def test_history_limit_is_held_to_its_bounds(agent: ServerProcess, limit: int) -
     assert body["debug_info"]["history_limit"] == min(max(limit, 1), 100)
 
 
+@pytest.mark.parametrize(
+    ("little", "turns", "history"),
+    [
+        ({"history_limit": 1}, 0, 0),
+        ({"history_limit": 2}, 1, 2),
+        ({"history_limit": 3}, 1, 2),
+        ({"include_history": False}, 0, 0),
+    ],
+    ids=str,
+)
+def test_no_act_comes_three_times_however_little_is_read(
+    agent: ServerProcess, little: dict[str, Any], turns: int, history: int
+) -> None:
+    """What the last two replies did is known at every `history_limit`, which bounds all else that is read of them."""
+    page = f"acts-{little}"
+    bodies = [answer(agent, "What is a hypothesis?", page_id=page, **little) for _ in range(4)]
+    acts = [set(body["selected_acts"]) for body in bodies]
+    assert not (acts[0] & acts[1] & acts[2])
+    assert not (acts[1] & acts[2] & acts[3])
+    assert (bodies[-1]["metrics"]["turns_count"], bodies[-1]["history_count"]) == (turns, history)
+
+
 def test_status_tells_mode_and_features(agent: ServerProcess) -> None:
     """`GET /conversation-agent/status` says whether `/chat` goes through the agent."""
     response = agent.http.get("/conversation-agent/status", headers={"authorization": "Bearer demo"})

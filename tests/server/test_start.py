@@ -62,6 +62,10 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         {"OTEL_BSP_SCHEDULE_DELAY": "0", "OTEL_EXPORTER_OTLP_ENDPOINT": URL},
         ("OTEL_", "schedule_delay"),
     ),
+    "spans without room, which is refused while it is imported": (
+        {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-1"},
+        ("OTEL_*", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+    ),
     "a prompt that is a folder": ({"SYSTEM_PROMPT_FILE": "."}, ("SYSTEM_PROMPT_FILE",)),
 }
 

@@ -50,6 +50,7 @@ def acts(
     message: Reading,
     history: Sequence[StoredMessage],
     language: Language,
+    replies: Sequence[StoredMessage],
 ) -> Acts:
     """Return the acts of the reply to `message`.
 
@@ -59,8 +60,9 @@ def acts(
         message: the last one.
         history: the messages before it, oldest first.
         language: of the reason.
+        replies: messages whose answers tell which acts came before; more than the history, where that is kept short.
     """
-    tired = _tired(history)
+    tired = _tired(replies)
     cause, joining = _joining(snapshot, message, history)
     ranked = [*([joining] if joining and joining not in tired else []), *TABLE[support]]
     usable = [act for act in dict.fromkeys(ranked) if act not in tired]

@@ -25,6 +25,7 @@ def rule_view(
     now: datetime,
     default_language: Language = "en",
     timed: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    replies: Sequence[StoredMessage] | None = None,
 ) -> AgentView:
     """Return what the rules make of a turn.
 
@@ -35,6 +36,7 @@ def rule_view(
         now: when the message was admitted.
         default_language: when neither the message nor the history tells.
         timed: what each phase is timed as, from its name in `telemetry.names`.
+        replies: messages of which only the acts of the answers are heeded; the history's, when not given.
     """
     own = [row for row in reversed(history) if row.sender == "user"]
     language = language_of(message, (row.message for row in own), default_language)
@@ -46,7 +48,7 @@ def rule_view(
     with timed(names.AGENT_SUPPORT):
         how = support(state, reading, language)
     with timed(names.AGENT_ACTS):
-        chosen = acts(how.type, state, reading, history, language)
+        chosen = acts(how.type, state, reading, history, language, history if replies is None else replies)
     return AgentView(
         language=language,
         snapshot=state,
