@@ -130,6 +130,10 @@ async def test_a_wait_over_five_seconds_is_not_waited_for(host: MockHost) -> Non
     assert (result.ended, result.fault.retry_after_s, len(host.requests())) == ("model_busy", 7.5, 1)
 
 
+MAY_BE_USED_AGAIN = {"disconnect": {0}, "truncate": {1}, "malformed": {0, 1}}
+"""Connections afterwards: what ended properly as HTTP is used again, as a malformed answer may have by then, or not."""
+
+
 @pytest.mark.parametrize("kind", ["disconnect", "truncate", "malformed"])
 async def test_what_breaks_after_the_first_token_is_told(host: MockHost, kind: str) -> None:
     """Cut off, ended early without `[DONE]`, or no JSON: never taken for an answer, and never asked again."""
@@ -138,7 +142,7 @@ async def test_what_breaks_after_the_first_token_is_told(host: MockHost, kind: s
     assert result.ended == "model_error"
     assert result.text
     assert len(host.requests()) == 1
-    assert result.connections == (1 if kind == "truncate" else 0), "what ended properly as HTTP may be used again"
+    assert result.connections in MAY_BE_USED_AGAIN[kind]
 
 
 async def test_a_chunk_that_is_no_json_is_told(host: MockHost) -> None:

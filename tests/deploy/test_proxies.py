@@ -213,6 +213,7 @@ def test_a_turn_ends_whole_while_its_process_drains(town: Pair) -> None:
     assert turn_rows(town.folder, parts[0]["messageId"])[1]["message"] == text_of(parts)
     assert town.servers[0].wait() == 0
     town.begin_again(0)
+    until(partial(is_home, town, chat), "the conversation is at home again")
 
 
 def test_a_killed_process_is_not_missed(town: Pair) -> None:

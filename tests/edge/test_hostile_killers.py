@@ -10,6 +10,8 @@ from h2.connection import H2Connection
 from hyperframe.frame import PriorityFrame
 
 from tests.edge.bystander import answers, bystander, read_to_end
+from tests.server.holding import Holding, asked, question_of
+from tests.server.neighbours import model_host
 from tests.server.process import WAIT_S, ServerProcess, running
 from tests.server.wire import chat_head, connected, problem
 
@@ -21,11 +23,13 @@ POST: list[tuple[str, str]] = [
     ("content-type", "application/json"),
 ]
 HTTP2_SETTINGS = b"AAMAAABkAAQAAP__"
+HELD = Holding(question_of)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
+    data_dir = tmp_path_factory.mktemp("data")
+    with model_host(HELD.around) as model, running(data_dir, OPENAI_BASE_URL=f"{model.url}/v1") as process:
         yield process
 
 
@@ -117,12 +121,15 @@ def test_a_killer_ends_its_own_connection_only(server: ServerProcess, killer: Ki
 
 def test_a_turn_that_runs_meanwhile_is_answered(server: ServerProcess) -> None:
     """All killers, one after the other, while a turn runs: its own answer comes, whole."""
-    body = json.dumps({"message": "Take your time [[fault: slow first=1 each=0]]"}).encode()
+    question = "Take your time"
+    HELD.holds.add(question)
+    body = json.dumps({"message": asked(question)}).encode()
     with connected(server) as wire:
         wire.send(chat_head(len(body)) + body)
-        server.wait_for_gauge("edge_turns_inflight", 1)
+        HELD.wait_for_held(question)
         for killer in KILLERS:
             refused(server, killer)
         assert server.gauge("edge_turns_inflight") == 1
+        HELD.let_go(question)
         answer = wire.response()
     assert (answer.status_code, answer.json()["saved"]) == (200, "database")

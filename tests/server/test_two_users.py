@@ -192,10 +192,10 @@ def test_routes_that_are_no_users(town: Town, ids: Ids) -> None:
     """An operator's are 401 to any user, whatever is named; the open ones, of which only the pages take a name, say the
     same to everybody.
     """
-    assert {each[2] for each in id_places(DOCUMENT, "")} == {"path name"}
+    assert {each[2] for each in id_places(DOCUMENT, "")} == {"path name", "path digest", "header if-none-match"}
     (turn,), (ben, _) = ids["turn"], town.ben()
     for path, operations in DOCUMENT["paths"].items():
-        url = path.replace("{entry_id}", "1").replace("{name}", turn)
+        url = path.replace("{entry_id}", "1").replace("{name}", turn).replace("{digest}", turn)
         for method, operation in operations.items():
             if "userToken" not in str(operation["security"]):
                 hers, his = (town.ask(user, method.upper(), url) for user in ("aiko", ben))
