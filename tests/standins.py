@@ -34,7 +34,8 @@ from app.turn import Conversation, EarlierTurn, Feature, Plan, Project, TokenUsa
 from telemetry.active_users import ActiveUsers
 from telemetry.metrics import build_instruments
 from telemetry.stage_clock import StageClock
-from telemetry.turn_trace import TurnFacts, TurnTelemetry
+from telemetry.turn_facts import TurnFacts
+from telemetry.turn_trace import TurnTelemetry
 
 Before = Callable[[], Awaitable[None]]
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

@@ -41,7 +41,8 @@ from telemetry import names
 from telemetry.active_users import ActiveUsers
 from telemetry.metrics import Instruments, build_instruments
 from telemetry.providers import Providers
-from telemetry.turn_trace import TurnFacts, TurnTelemetry
+from telemetry.turn_facts import TurnFacts
+from telemetry.turn_trace import TurnTelemetry
 
 log = logging.getLogger(__name__)
 

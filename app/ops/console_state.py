@@ -10,7 +10,7 @@ from heapq import nlargest
 from typing import Literal
 from urllib.parse import quote
 
-from telemetry.turn_trace import TurnFacts
+from telemetry.turn_facts import TurnFacts
 
 State = Literal["ok", "trying", "down", "off"]
 Name = Literal["model", "database", "identity", "outbox"]

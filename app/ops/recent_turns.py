@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from app.respond.chat_body import iso_timestamp
-from telemetry.turn_trace import TurnFacts
+from telemetry.turn_facts import TurnFacts
 
 KEPT = 500
 _AS_IT_IS = ("turn_id", "trace_id", "conversation_id", "plan", "surface", "outcome", "error_type")

@@ -14,7 +14,7 @@ from quart import Blueprint, Response
 from app.ops.recent_turns import shown_turn
 from app.ops.routes import OpsRules, guarded
 from app.ops.versions import versions
-from telemetry.turn_trace import TurnFacts
+from telemetry.turn_facts import TurnFacts
 
 TURNS_SHOWN = 50
 PEOPLES_WORDS = frozenset({"who", "why"})

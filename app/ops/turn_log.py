@@ -21,7 +21,7 @@ from typing import Any
 import trio
 
 from app.errors import StartError
-from telemetry.turn_trace import TurnFacts
+from telemetry.turn_facts import TurnFacts
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from app.ops.console_state import (
     of_outbox,
     slowest,
 )
-from telemetry.turn_trace import TurnFacts
+from telemetry.turn_facts import TurnFacts
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

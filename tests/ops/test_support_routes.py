@@ -11,7 +11,7 @@ from app.edge.application import build_application
 from app.edge.observe import REQUEST, RequestFacts
 from app.ops.routes import OpsRules
 from app.ops.support_routes import limiter_for_support, settings_for_support, support_routes
-from telemetry.turn_trace import TurnFacts
+from telemetry.turn_facts import TurnFacts
 
 CHANGE = {"at": "2026-11-22T04:00:00.000Z", "before": 10, "after": 12, "reason": "manual", "mode": "fixed", "times": 1}
 

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from app.errors import ModelFault, StartError
 from app.ops.turn_log import LAST_WRITE_S, RotatingFile, TurnLog, open_turn_log, turn_line
 from app.ops.whatif.turns import read_lines
-from telemetry.turn_trace import GatePassage, TurnFacts
+from telemetry.turn_facts import GatePassage, TurnFacts
 from tests.standins import MemoryDatabase, PacedModel, after, failing, open_house, question, watched
 
 FACTS = TurnFacts(
