@@ -61,9 +61,19 @@ def before_call(context: HookContext, case: "Case[Any]", kwargs: dict[str, Any])
         body["message"] += f" {AT_ONCE}"
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
+        _rename(message, body)
         parts = message.get("parts") if isinstance(message, dict) else None
         if isinstance(parts, list) and any(isinstance(part, dict) and part.get("type") == "text" for part in parts):
             parts.append({"type": "text", "text": AT_ONCE})
+
+
+def _rename(message: Any, body: dict[str, Any]) -> None:
+    """Give a message of the SDK an id of its own, which is a key within its chat, where it has one."""
+    id_ = message.get("id") if isinstance(message, dict) else None
+    if isinstance(id_, str) and 0 < len(id_) < 200:
+        message["id"] = f"{id_}-{next(NUMBERS)}"
+        if body.get("messageId") == id_:
+            body["messageId"] = message["id"]
 
 
 @schemathesis.check
