@@ -80,7 +80,7 @@ test soak: $(VENV)/.dev $(VENV)/.model
 endif
 
 test: ## the tests, with a seeded slice of the long proofs
-	$(PY) -m pytest -m "not soak" -n 3 --dist loadfile
+	$(PY) -m pytest -m "not soak" -n 2 --dist loadfile
 
 soak: ## the long proofs with their full counts
 	$(PY) -m pytest -m soak

@@ -17,6 +17,8 @@ from tests.server.relay import Relay, relay_to
 from tests.server.rows import stored
 
 LOST = (OFFLINE, "Failed to load resource")
+HALF_CHARS = 16
+"""Of an answer that is held: what the scripted model says in four pieces, before `HALF` messages are over."""
 
 
 @pytest.fixture
@@ -28,12 +30,14 @@ def relay(place: Place) -> Iterator[Relay]:
 
 @contextmanager
 def held_half(console: Console, place: Place, question: str, *, continued: bool) -> Iterator[str]:
-    """Ask, be half through the answer while the block runs, and let it go on; yields the half."""
+    """Ask, be half through the answer while the block runs, and let it go on; yields that half, which is all there."""
     console.part("continue").set_checked(continued)
     console.ask(place.hold(question))
     console.expect_half(question)
+    half = f'About "{question}'[:HALF_CHARS].rstrip()
+    expect(console.last_answer).to_have_text(half)
     try:
-        yield console.last_answer.inner_text().strip()
+        yield half
     finally:
         place.held.let_go(question)
 

@@ -49,9 +49,9 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
 def before_call(context: HookContext, case: "Case[Any]", kwargs: dict[str, Any]) -> None:
     """Have each key be used once, and the scripted model answer without its pace; what is wrong stays wrong."""
     key = case.headers.get(KEY_HEADER)
-    if isinstance(key, str) and KEY.fullmatch(key):
-        own = f"-{next(NUMBERS)}"
-        case.headers[KEY_HEADER] = key[: 255 - len(own)] + own  # with another message the same key would be wrong
+    if isinstance(key, str) and KEY.fullmatch(bare := key.strip(" \t")):
+        own = f"-{next(NUMBERS)}" if bare == key else " -"  # blanks at its ends are not sent: one inside is as wrong
+        case.headers[KEY_HEADER] = bare[: 255 - len(own)] + own  # with another message the same key would be wrong
     body: Any = case.body
     if not isinstance(body, dict):
         return
